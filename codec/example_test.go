@@ -1,0 +1,55 @@
+package codec_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/etcdkit/etcdkit/codec"
+)
+
+type Limits struct {
+	RPS     int           `json:"rps"`
+	Timeout time.Duration `json:"timeout"`
+}
+
+func Example() {
+	c := codec.Auto[Limits]()
+	for _, data := range []string{
+		`{"rps": 100, "timeout": "30s"}`,
+		"rps: 100\ntimeout: 30s\n",
+	} {
+		v, err := c.Decode([]byte(data))
+		fmt.Println(v.RPS, v.Timeout, err)
+	}
+
+	// An error says where and why, and not what was there.
+	_, err := c.Decode([]byte("rps: 100\ntimeout: 30\n"))
+	fmt.Println(err)
+	// Output:
+	// 100 30s <nil>
+	// 100 30s <nil>
+	// codec: decode codec_test.Limits: yaml line 2, column 10: field timeout: a duration needs a unit, as in 30s
+}
+
+// Scalars are bare, as etcdctl put and echo leave them.
+func ExampleAuto() {
+	port, _ := codec.Auto[int]().Decode([]byte("8080\n"))
+	level, _ := codec.Auto[string]().Decode([]byte("info\n"))
+	wait, _ := codec.Auto[time.Duration]().Decode([]byte("30s"))
+	fmt.Println(port, level, wait)
+
+	data, _ := codec.Auto[time.Duration]().Encode(90 * time.Second)
+	fmt.Println(string(data))
+	// Output:
+	// 8080 info 30s
+	// 1m30s
+}
+
+// Strict is for whoever checks a document before it is published.
+func ExampleDocument() {
+	check := codec.Document[Limits]{Strict: true}
+	_, err := check.Decode([]byte(`{"rsp": 100}`))
+	fmt.Println(err)
+	// Output:
+	// codec: decode codec_test.Limits: json line 1, column 2: a field that the type does not have
+}

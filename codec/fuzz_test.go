@@ -1,0 +1,148 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+)
+
+// fuzzed has something of everything that has rules of its own.
+type fuzzed struct {
+	S string        `json:"s"`
+	I int64         `json:"i"`
+	U uint8         `json:"u"`
+	F float64       `json:"f"`
+	B *bool         `json:"b"`
+	D time.Duration `json:"d"`
+	M map[string]*fuzzed
+	L []time.Duration
+	A any
+	Base
+	Own level `json:"own"`
+}
+
+var seeds = []string{
+	``, `null`, `{}`, `[]`, `"a"`, `info`, "8080\n", `30s`, `true`, `1e3`,
+	`{"s":"a","i":-1,"u":255,"f":0.1,"b":true,"d":"1h30m","M":{"x":{"d":"1s"}},"L":["1s",0],"A":[1,{"a":null}],"every":"1s","own":"x"}`,
+	`{"S":"\u00e9\ud83d\ude00\ud800","I":9223372036854775807,"d":0,"a":{},"EVERY":"1ns"}`,
+	`{"a":1,"a":2}`, `{"d":30}`, `[[[[]]]]`, `{"s":"x"`, `{"s" "x"}`, `[1,2,]`, `{"\u0064":"1s"}`,
+	"s: a\ni: 0x10\nd: 1h\nM: {x: {d: 1s}}\nL: [1s, 0]\nA: [1, {a: ~}]\n",
+	"a: &a [x]\nb: *a\n", "a: &a {x: 1}\nb: {<<: *a, y: 2}\n", "a: &a [*a]", "<<: [{a: 1}, {a: 2}]",
+	"- |\n  a\n   b\n- >-\n  c\n\n  d\n- 'it''s'\n- \"\\x41\\n\"\n", "%YAML 1.2\n---\na\n...\n", "a: 1\n---\nb: 2\n",
+	"? [a]\n: b", "!!str 5", "!x y", "#c\na: b #c\n#c", "a: 007", ".inf", "2026-11-21", "\ufeffa: b", "a:\u0085b", "\t", "a:\n\tb",
+}
+
+func addSeeds(f *testing.F) {
+	for _, s := range seeds {
+		f.Add([]byte(s))
+	}
+}
+
+// settled decodes data, and if that works checks that encoding and decoding again changes nothing.
+func settled[T any](t *testing.T, c Codec[T], data []byte) {
+	t.Helper()
+	before := bytes.Clone(data)
+	v, err := c.Decode(data)
+	if !bytes.Equal(data, before) {
+		t.Errorf("%T changed its input %q to %q", c, before, data)
+	}
+	if err != nil {
+		if !reflect.ValueOf(&v).Elem().IsZero() {
+			t.Errorf("%T: %q: an error came with %#v", c, data, v)
+		}
+		if e, ok := errors.AsType[*Error](err); !ok || e.Rule == "" || e.Line < 0 || e.Column < 0 {
+			t.Errorf("%T: %q: %#v", c, data, err)
+		}
+		return
+	}
+	encoded, err := c.Encode(v)
+	if err != nil {
+		t.Errorf("%T: %q: %#v is not encoded: %v", c, data, v, err)
+		return
+	}
+	again, err := c.Decode(encoded)
+	if err != nil || !reflect.DeepEqual(again, v) {
+		t.Errorf("%T: %q: %#v became %q became %#v (%v)", c, data, v, encoded, again, err)
+	}
+}
+
+func FuzzJSON(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		settled(t, JSON[any](), data)
+		settled(t, JSON[map[string]time.Duration](), data)
+		settled(t, JSON[string](), data)
+		settled(t, Document[struct{ A, B any }]{Format: FormatJSON, Strict: true}, data)
+
+		// What we take, encoding/json takes, and reads the same where no duration is.
+		if v, err := JSON[any]().Decode(data); err == nil {
+			var want any
+			if err := json.Unmarshal(bytes.TrimPrefix(data, []byte(byteOrderMark)), &want); err != nil || !reflect.DeepEqual(v, want) {
+				t.Errorf("%q: got %#v, encoding/json has %#v (%v)", data, v, want, err)
+			}
+		}
+		type plain struct {
+			S string `json:"s"`
+			I int64
+			M map[string]plain
+		}
+		_, strictErr := Document[plain]{Format: FormatJSON, Strict: true}.Decode(data)
+		dec := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(data, []byte(byteOrderMark))))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(new(plain)); err != nil && strictErr == nil {
+			t.Errorf("%q: encoding/json refuses it: %v", data, err)
+		}
+	})
+}
+
+func FuzzYAML(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		settled(t, YAML[any](), data)
+		settled(t, YAML[map[string]time.Duration](), data)
+		settled(t, YAML[string](), data)
+		settled(t, YAML[[]*json.Number](), data)
+
+		// What is JSON is YAML, and means the same.
+		if v, err := JSON[any]().Decode(data); err == nil && len(data) < 1000 {
+			if y, err := YAML[any]().Decode(data); err == nil && !reflect.DeepEqual(v, y) {
+				t.Errorf("%q: JSON has %#v, YAML %#v", data, v, y)
+			}
+		}
+	})
+}
+
+func FuzzAuto(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		settled(t, Auto[any](), data)
+		settled(t, Auto[string](), data)
+		settled(t, Auto[name](), data)
+		settled(t, Auto[bool](), data)
+		settled(t, Auto[int64](), data)
+		settled(t, Auto[uint8](), data)
+		settled(t, Auto[float32](), data)
+		settled(t, Auto[time.Duration](), data)
+		settled(t, Auto[time.Time](), data)
+		settled(t, Auto[map[string][]time.Duration](), data)
+		settled(t, String(), data)
+		if v, err := Auto[fuzzed]().Decode(data); err == nil {
+			_, _ = Auto[fuzzed]().Encode(v)
+		}
+
+		// Every text that may be stored is encoded so that it comes back.
+		s := string(data)
+		for _, c := range []Codec[string]{Auto[string](), YAML[string](), JSON[string]()} {
+			encoded, err := c.Encode(s)
+			if err != nil {
+				continue
+			}
+			if got, err := c.Decode(encoded); err != nil || got != s {
+				t.Errorf("%T: %q became %q became %q (%v)", c, s, encoded, got, err)
+			}
+		}
+	})
+}

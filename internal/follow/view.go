@@ -1,0 +1,425 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/internal/call"
+	"github.com/etcdkit/etcdkit/internal/latest"
+	"github.com/etcdkit/etcdkit/retry"
+)
+
+var (
+	errSilent   = errors.New("watch stream silent: etcd does not answer for its progress")
+	errWentBack = errors.New("etcd's revision or cluster is not the one known: reading again")
+	errDiverged = errors.New("view differs from etcd: reading again")
+)
+
+// settledAfter is how long a connection lasts for the next one to be made without a long wait.
+const settledAfter = 5 * time.Second
+
+// view is a synced copy of one range. Its goroutine owns all the fields below the line.
+type view struct {
+	hub  *hub
+	rng  Range
+	refs int // guarded by hubs
+
+	ctx      context.Context
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when the goroutine has ended
+	commands chan command
+	silent   chan struct{} // the hub's word that the stream does not answer
+	pulse    pulse
+	heard    latest.Max // the newest revision that followers know of
+
+	// ---- owned by run
+	followers  []*Follower
+	content    entries
+	synced     bool // has been read once
+	revision   int64
+	cluster    uint64
+	generation int64
+
+	stream     int64         // number of the stream that the next watches are opened on
+	opened     chan *attempt // attempts that etcd has answered
+	superseded chan struct{} // closed when the attempts under way are no longer wanted
+	attempts   int           // under way
+	attempted  time.Time     // when the last one was started
+}
+
+// command asks the view's goroutine to take in a follower, or to drop one.
+type command struct {
+	join  *Follower
+	leave *Follower
+}
+
+func newView(h *hub, rng Range) *view {
+	v := &view{
+		hub: h, rng: rng,
+		done:       make(chan struct{}),
+		commands:   make(chan command),
+		silent:     make(chan struct{}, 1),
+		pulse:      pulse{trouble: errNotSynced},
+		content:    entries{},
+		opened:     make(chan *attempt),
+		superseded: make(chan struct{}),
+	}
+	v.ctx, v.cancel = context.WithCancel(context.Background())
+	return v
+}
+
+// run connects, streams, and starts over, until the view is released.
+func (v *view) run() {
+	defer close(v.done)
+	defer func() { close(v.superseded) }()
+	waits := retry.Policy{}.Backoff()
+	for v.ctx.Err() == nil {
+		since := time.Now()
+		err := v.follow()
+		if v.ctx.Err() != nil {
+			return
+		}
+		for _, f := range v.followers {
+			f.obs.Stale(err)
+		}
+		if time.Since(since) > settledAfter {
+			waits.Reset()
+		}
+		v.pause(waits.Next())
+		call.Redial(v.hub.client)
+	}
+}
+
+// follow has watches confirmed, reads, and streams until something ends it.
+func (v *view) follow() error {
+	a, err := v.connect()
+	if err != nil {
+		v.pulse.failed(err)
+		return err
+	}
+	heard := v.heard.Get() // before the read is sent, which must answer from after it
+	r, err := v.read()
+	if err != nil {
+		v.pulse.failed(err)
+		a.close()
+		return err
+	}
+	v.resync(r, heard, a.stream)
+	err = v.receive(a, r.revision)
+	v.disconnect(a, err)
+	return err
+}
+
+// connect returns the first attempt that etcd confirms, one of those before included. One that takes long is not waited
+// for alone: another is made beside it, on another stream, and thus perhaps through another endpoint.
+func (v *view) connect() (*attempt, error) {
+	v.attempt()
+	late := time.NewTimer(confirmFirst)
+	defer late.Stop()
+	within := time.NewTimer(confirmMost)
+	defer within.Stop()
+	for more := 1; ; {
+		select {
+		case a := <-v.opened:
+			v.attempts--
+			if a.err != nil {
+				v.leaveStream(a.stream)
+				return nil, v.explain(a.err)
+			}
+			return a, nil
+		case <-late.C:
+			v.leaveStream(v.stream)
+			v.attempt()
+			late.Reset(confirmFirst << more)
+			more++
+		case <-within.C:
+			v.leaveStream(v.stream)
+			return nil, v.explain(fmt.Errorf("%w: %w", errNotConfirmed, context.DeadlineExceeded))
+		case cmd := <-v.commands:
+			v.obey(cmd)
+		case <-v.ctx.Done():
+			return nil, v.ctx.Err()
+		}
+	}
+}
+
+// attempt starts one, if there are not too many under way.
+func (v *view) attempt() {
+	if v.attempts < fewAttempts || time.Since(v.attempted) > nextAttempt {
+		v.attempts++
+		v.attempted = time.Now()
+		start(v.hub, v.rng, v.stream, v.opened, v.superseded)
+	}
+}
+
+// leaveStream has the next watches opened on another stream: this one may be the trouble, as after the expiry of a
+// token.
+func (v *view) leaveStream(stream int64) {
+	if v.stream == stream {
+		v.stream++
+	}
+}
+
+// disconnect ends the watches of a view that was live.
+func (v *view) disconnect(a *attempt, err error) {
+	asked := v.pulse.failed(err)
+	v.hub.quiet(v, a.stream)
+	a.close()
+	if !errors.Is(err, rpctypes.ErrCompacted) {
+		v.leaveStream(a.stream)
+	}
+	// If the stream ended by itself a question may have come after, and have opened it anew.
+	if asked && v.ctx.Err() == nil && v.hub.alone(v, a.stream) {
+		reap(v.hub, v.rng, a.stream)
+	}
+}
+
+// explain names the endpoints, while followers come and go.
+func (v *view) explain(err error) error {
+	said := make(chan error, 1)
+	go func() { said <- call.Explain(v.ctx, v.hub.client, err) }()
+	return await(v, said)
+}
+
+// read reads the range, while followers come and go.
+func (v *view) read() (*reading, error) {
+	type outcome struct {
+		r   *reading
+		err error
+	}
+	came := make(chan outcome, 1)
+	go func() {
+		r, err := read(v.ctx, v.hub.client, v.rng)
+		came <- outcome{r, err}
+	}()
+	o := await(v, came)
+	return o.r, o.err
+}
+
+// await waits for what is certain to come, while followers come and go.
+func await[T any](v *view, c <-chan T) T {
+	for {
+		select {
+		case got := <-c:
+			return got
+		case cmd := <-v.commands:
+			v.obey(cmd)
+		}
+	}
+}
+
+// resync makes what was read the content and hands on the difference. heard is what followers knew of when the read was
+// sent.
+func (v *view) resync(r *reading, heard, stream int64) {
+	if v.synced && v.replaced(r, heard) {
+		v.generation++
+		v.heard.Forget(heard) // that was another history's
+	}
+	diff := v.content.replace(r.entries)
+	first := !v.synced
+	v.synced, v.revision, v.cluster = true, r.revision, r.cluster
+	v.supersede()
+	v.pulse.readAt(r.sent, r.revision, stream)
+	for _, f := range v.followers {
+		if first {
+			f.obs.Changed(v.everything())
+		} else {
+			f.obs.Changed(Change{Revision: v.revision, Generation: v.generation, Events: diff})
+		}
+		f.obs.Live()
+	}
+}
+
+// replaced reports whether a reading is from another history than the one the view knows. What several watches
+// brought is not complete up to any revision, so there only the revision itself tells.
+func (v *view) replaced(r *reading, heard int64) bool {
+	return r.revision < max(v.revision, heard) || r.cluster != v.cluster ||
+		v.rng.single() && v.content.contradict(r.entries, v.revision)
+}
+
+// supersede lets the other attempts close what they open.
+func (v *view) supersede() {
+	close(v.superseded)
+	v.superseded = make(chan struct{})
+	v.attempts = 0
+	select {
+	case <-v.silent: // about the stream before
+	default:
+	}
+}
+
+// receive takes in what the watches bring after the revision of the read, until something ends them.
+func (v *view) receive(a *attempt, read int64) error {
+	check := newTruthCheck(v.rng, len(v.content), read)
+	defer check.stop()
+	s := &stretch{floor: read, heard: v.heard.Get()}
+	for {
+		select {
+		case cmd := <-v.commands:
+			v.obey(cmd)
+		case <-v.ctx.Done():
+			return v.ctx.Err()
+		case <-v.silent:
+			return errSilent
+		case <-check.due():
+			check.start(v.ctx, v.hub.client, v.revision, v.content)
+		case found := <-check.verdict:
+			if err := check.settle(found, len(v.content)); err != nil {
+				return err
+			}
+		case resp, open := <-a.responses:
+			if !open {
+				return errClosed
+			}
+			d, err := v.take(s, &resp)
+			if err == nil {
+				err = check.hurry(d, len(v.content))
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// stretch is what a view remembers of one connection.
+type stretch struct {
+	floor   int64     // events up to it were in the read
+	term    uint64    // raft's, as last heard
+	member  uint64    // that last answered
+	answers int       // about progress
+	heard   int64     // what followers knew of when etcd was asked last
+	behind  time.Time // since when answers name revisions below what is known
+}
+
+// doubt is how likely it is that the client has connected anew, without a word, and to another past.
+type doubt int
+
+const (
+	none   doubt = iota
+	slight       // another member or another term: leaders change, and every view of every client sees it
+	grave        // an answer was late
+)
+
+// take takes in one response, and reports the doubt that it raises.
+func (v *view) take(s *stretch, resp *clientv3.WatchResponse) (doubt, error) {
+	if err := typed(resp.Err()); err != nil {
+		return none, err
+	}
+	h := resp.Header
+	if h.GetClusterId() != v.cluster {
+		return none, errWentBack
+	}
+	d := none
+	if s.term != 0 && (s.term != h.GetRaftTerm() || s.member != h.GetMemberId()) {
+		d = slight
+	}
+	s.term, s.member = h.GetRaftTerm(), h.GetMemberId()
+	if resp.IsProgressNotify() {
+		s.answers++
+		if s.answers%v.rng.size() != 0 {
+			return d, nil // an answer comes on every watch, and counts when it has come on all
+		}
+		if v.pulse.answer(h.GetRevision()) {
+			d = grave
+		}
+		return d, v.progress(s, h.GetRevision())
+	}
+	if len(resp.Events) == 0 {
+		return d, nil
+	}
+	// The header may name a later revision than the events of a long catching-up reach.
+	v.revision = max(v.revision, resp.Events[len(resp.Events)-1].Kv.ModRevision)
+	events, follows := v.content.apply(resp.Events, s.floor)
+	v.pulse.event(v.revision)
+	if len(events) > 0 {
+		v.tell(Change{Revision: v.revision, Generation: v.generation, Events: events})
+	}
+	if !follows {
+		return d, errDiverged
+	}
+	return d, nil
+}
+
+// progress takes in an answer. A member that was restored, or lags behind the one that was followed before, knows
+// less than the view does, and goes on doing so; which of the two it is shows in the next read. Once, it is only the answer
+// to a question that was asked before the view was read.
+func (v *view) progress(s *stretch, revision int64) error {
+	known := max(v.revision, s.heard)
+	s.heard = v.heard.Get() // the next question is yet to be asked
+	switch {
+	case !v.rng.single(): // an answer on one watch says nothing about events of another
+	case revision >= known:
+		s.behind = time.Time{}
+		v.revision = revision
+	case s.behind.IsZero():
+		s.behind = time.Now()
+	case time.Since(s.behind) > silentFor:
+		return errWentBack
+	}
+	return nil
+}
+
+// pause waits for d while followers come and go.
+func (v *view) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-v.ctx.Done():
+			return
+		case cmd := <-v.commands:
+			v.obey(cmd)
+		}
+	}
+}
+
+// wake tells the view that its stream is silent.
+func (v *view) wake() {
+	select {
+	case v.silent <- struct{}{}:
+	default:
+	}
+}
+
+// obey takes in a follower, which is told at once what is known, or drops one.
+func (v *view) obey(cmd command) {
+	if cmd.leave != nil {
+		for i, f := range v.followers {
+			if f == cmd.leave {
+				v.followers = append(v.followers[:i:i], v.followers[i+1:]...)
+				break
+			}
+		}
+		return
+	}
+	v.followers = append(v.followers, cmd.join)
+	if v.synced {
+		cmd.join.obs.Changed(v.everything())
+	}
+	switch why := v.pulse.why(); why {
+	case nil:
+		cmd.join.obs.Live()
+	case errNotSynced: //nolint:errorlint // the very error that was set: nothing is known yet
+	default:
+		cmd.join.obs.Stale(why)
+	}
+}
+
+// everything is the first change that a follower gets.
+func (v *view) everything() Change {
+	return Change{Revision: v.revision, Generation: v.generation, Initial: true, Events: v.content.all()}
+}
+
+func (v *view) tell(c Change) {
+	for _, f := range v.followers {
+		f.obs.Changed(c)
+	}
+}

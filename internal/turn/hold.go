@@ -1,0 +1,194 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/etcdkit/etcdkit/fence"
+	"github.com/etcdkit/etcdkit/internal/follow"
+)
+
+// watchAfter is how long a hold lasts before its own key is watched. Opened for every hold, the watch would
+// make an uncontended lock a third slower.
+const watchAfter = 250 * time.Millisecond
+
+// errReleased is the cause of a hold's context after its release: no loss, its owner asked for it.
+var errReleased = errors.New("released by its owner")
+
+// Hold is a place that owns. It is safe for concurrent use.
+type Hold struct {
+	place *Place
+	ctx   *owned
+	end   context.CancelCauseFunc
+
+	mu       sync.Mutex
+	watch    *time.Timer      // guarded by mu: opens the watch of the own key
+	follower *follow.Follower // guarded by mu: the watch, once it is open
+	over     bool             // guarded by mu: no watch may be opened any more
+
+	once     sync.Once
+	released chan struct{} // closed when etcd has answered the release
+	result   error         // of the release; read after released
+}
+
+// Own makes a hold of a place whose turn has come.
+func Own(p *Place) *Hold {
+	h := &Hold{place: p, released: make(chan struct{})}
+	inner, end := context.WithCancelCause(p.sess.Context())
+	h.ctx, h.end = &owned{Context: inner, hold: h, end: end}, end
+	context.AfterFunc(inner, h.unwatch)
+	if p.seat != nil {
+		// The view of the line that brought the turn also sees the key go.
+		p.sess.Go(h.watchSeat)
+		return h
+	}
+	h.mu.Lock()
+	if !h.over {
+		h.watch = time.AfterFunc(watchAfter, h.watchKey)
+	}
+	h.mu.Unlock()
+	return h
+}
+
+// Context ends when the place no longer owns: released, lost, or with the session. The cause of anything but a
+// release is fence.ErrLost.
+func (h *Hold) Context() context.Context { return h.ctx }
+
+// Work returns ctx, ended also with the hold and by its cause, for what is done while holding.
+func (h *Hold) Work(ctx context.Context) (context.Context, context.CancelFunc) {
+	inner, end := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(h.ctx, func() { end(context.Cause(h.ctx)) })
+	return &owned{Context: inner, hold: h, end: end}, func() { stop(); end(nil) }
+}
+
+// Guard proves the hold.
+func (h *Hold) Guard() fence.Guard { return h.place.Guard() }
+
+// Release ends the hold and leaves the line. Its context ends first. ctx bounds the wait for etcd's
+// answer; a later call waits again, and returns the same result once it is known.
+func (h *Hold) Release(ctx context.Context) error {
+	h.once.Do(func() {
+		h.end(errReleased) // a no-op if it has ended already
+		lost := context.Cause(h.ctx)
+		if lost == errReleased { //nolint:errorlint // the very cause that was set
+			lost = nil
+		}
+		started := h.place.sess.Go(func(life context.Context) {
+			defer close(h.released)
+			h.result = h.place.remove(life)
+			if lost != nil {
+				h.result = lost
+			}
+		})
+		if !started {
+			h.result = context.Cause(h.place.sess.Context())
+			close(h.released)
+		}
+	})
+	return h.place.await(ctx, h.released, func() error { return h.result })
+}
+
+// lose ends the hold because its key is gone.
+func (h *Hold) lose(why error) {
+	h.end(h.place.errPlaceLost(why))
+	h.place.sess.Probe() // if the whole lease is gone, the session should not learn it last
+}
+
+// watchSeat waits for the view of the line to see the key go, until the hold ends.
+func (h *Hold) watchSeat(context.Context) {
+	select {
+	case <-h.place.seat.lost:
+		h.lose(h.place.seat.why)
+	case <-h.ctx.Done():
+	}
+}
+
+// watchKey opens the watch of the own key.
+func (h *Hold) watchKey() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over {
+		return
+	}
+	h.follower = follow.Attach(h.place.sess.Client(), follow.Keys(h.place.key), &ownKey{hold: h})
+	h.follower.Heard(h.place.token)
+}
+
+// unwatch ends the watching of the own key. It runs when the hold has ended.
+func (h *Hold) unwatch() {
+	h.mu.Lock()
+	h.over = true
+	if h.watch != nil {
+		h.watch.Stop()
+	}
+	f := h.follower
+	h.mu.Unlock()
+	if f != nil {
+		f.Close()
+	}
+	if h.place.seat != nil {
+		h.place.line.stop(h.place.seat, h.place.sess)
+	}
+}
+
+// ownKey observes a hold's own key.
+type ownKey struct {
+	hold       *Hold
+	generation int64 // of the view, when it was joined
+}
+
+// Changed ends the hold if the key is not the one that was created, or etcd's past not the one it knew.
+func (o *ownKey) Changed(c follow.Change) {
+	if c.Initial {
+		o.generation = c.Generation
+	}
+	if c.Generation != o.generation {
+		o.hold.lose(errRestored)
+		return
+	}
+	if c.Revision < o.hold.place.token {
+		// Either a view from before this acquisition, and the key's creation is still to come; or etcd has been restored to
+		// that time, which a renewal finds out, and the view, as it has heard of the token.
+		o.hold.place.sess.Probe()
+		return
+	}
+	there := !c.Initial
+	for _, ev := range c.Events {
+		there = ev.New != nil && ev.New.CreateRevision == o.hold.place.token
+	}
+	if !there {
+		o.hold.lose(errGone)
+	}
+}
+
+// Stale does nothing: while etcd cannot be asked, the session's window decides.
+func (o *ownKey) Stale(error) {}
+
+// Live does nothing either: what was missed came with Changed.
+func (o *ownKey) Live() {}
+
+// owned is a context that ends with a hold. It looks at the clock as its session's does, and names the line that is
+// held.
+type owned struct {
+	context.Context
+	hold *Hold
+	end  context.CancelCauseFunc // of Context
+}
+
+// Err is the context's, after the session has looked at the clock.
+func (o *owned) Err() error {
+	if life := o.hold.place.sess.Context(); life.Err() != nil {
+		o.end(context.Cause(life))
+	}
+	return o.Context.Err()
+}
+
+// Value answers for the line that is held, and for everything else as the context below.
+func (o *owned) Value(key any) any {
+	if id, ok := key.(lineID); ok && id == o.hold.place.id() {
+		return o.hold
+	}
+	return o.Context.Value(key)
+}

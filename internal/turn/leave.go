@@ -1,0 +1,131 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/fence"
+	"github.com/etcdkit/etcdkit/internal/call"
+)
+
+// lateCreates are the waits before the deletions of a key whose creation was sent and not answered: the request
+// may still be on its way, and take effect after the first deletion. Servers hold a request for five seconds, so the
+// last comes after twice that.
+var lateCreates = []time.Duration{time.Second, 3 * time.Second, 7 * time.Second}
+
+// errUnresolved says that a release was sent and not answered while it could be.
+var errUnresolved = errors.New("outcome unknown: etcd did not answer before the lease ended")
+
+// Leave gives up a place that does not own. ctx bounds the wait for etcd's answer: if it is done before, Leave
+// returns its error soon after, and the deletion goes on until etcd answers or the lease is dead.
+//
+// It returns fence.ErrLost if the place was lost before, or if its fate is unknown because the lease
+// ended first.
+func (p *Place) Leave(ctx context.Context) error {
+	answered := make(chan struct{})
+	var result error
+	started := p.sess.Go(func(life context.Context) {
+		defer close(answered)
+		result = p.remove(life)
+	})
+	if !started {
+		return fmt.Errorf("%w: %w", fence.ErrLost, context.Cause(p.sess.Context()))
+	}
+	return p.await(ctx, answered, func() error { return result })
+}
+
+// await waits for etcd's answer to a deletion, which goes on if ctx ends before.
+func (p *Place) await(ctx context.Context, answered <-chan struct{}, result func() error) error {
+	wait, cancel := call.Release(ctx, time.Hour)
+	defer cancel()
+	select {
+	case <-answered:
+		return result()
+	case <-wait.Done():
+		return fmt.Errorf("deletion of %q goes on, not answered so far: %w", p.key, context.Cause(ctx))
+	}
+}
+
+// remove deletes the key if it is still the one that was created, for as long as life lasts.
+func (p *Place) remove(life context.Context) error {
+	repeated := false // an earlier attempt may have done it
+	resp, err := call.Persist(life, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		resp, err := p.sess.Client().KV.Txn(ctx).
+			If(p.Guard().Cmp()).
+			Then(clientv3.OpDelete(p.key)).
+			Commit()
+		if err != nil && mayHaveApplied(err) {
+			repeated = true
+		}
+		return resp, err
+	})
+	if err == nil {
+		p.done()
+	}
+	switch {
+	case err != nil && life.Err() != nil:
+		return fmt.Errorf("%w: %w: %w", fence.ErrLost, errUnresolved, context.Cause(life))
+	case err != nil:
+		return fmt.Errorf("release %q: %w", p.key, err)
+	case resp.Succeeded, repeated && life.Err() == nil:
+		// Refused after a lost reply while the lease is alive: nobody else deletes this key, so the lost
+		// attempt did. (client/v3 repeats some attempts by itself, and does not say so: then this is taken
+		// for a loss. It errs on the safe side.)
+		return nil
+	case repeated:
+		return fmt.Errorf("%w: %w", fence.ErrLost, errUnresolved)
+	}
+	return p.errPlaceLost(errGone)
+}
+
+// abandon deletes a key whose creation was given up without an answer. It waits briefly for etcd's, so that in good
+// times nothing is left when the caller returns; the rest goes on beside.
+func (p *Place) abandon(ctx context.Context) {
+	if !p.unresolved {
+		p.free()
+		return
+	}
+	gone := make(chan struct{})
+	started := p.sess.Go(func(life context.Context) {
+		defer close(gone)
+		p.erase(life)
+	})
+	if !started {
+		return // the lease is dead or dying: so is the key
+	}
+	p.done()
+	wait, cancel := call.Release(ctx, time.Second)
+	defer cancel()
+	select {
+	case <-gone:
+	case <-wait.Done():
+	}
+}
+
+// done ends the use of a key that etcd has said is gone. If a creation may yet arrive late, it sees to it that this
+// leaves no key in line that nobody knows, and the key is not used again. It does not wait.
+func (p *Place) done() {
+	if !p.unresolved {
+		p.free()
+		return
+	}
+	// If the session has ended, so has every key that can still be put under its lease.
+	p.sess.Go(func(life context.Context) {
+		for _, wait := range lateCreates {
+			pause(life, wait)
+			p.erase(life)
+		}
+	})
+}
+
+// erase deletes the key, whichever creation it is from: no other place has it.
+func (p *Place) erase(life context.Context) {
+	// An error means that the session has ended, and the key with it.
+	_, _ = call.Persist(life, p.sess.Client(), func(ctx context.Context) (*clientv3.DeleteResponse, error) {
+		return p.sess.Client().KV.Delete(ctx, p.key)
+	})
+}

@@ -1,0 +1,279 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/internal/follow"
+	"github.com/etcdkit/etcdkit/session"
+)
+
+// linger is how long the view of a line stays open after its last use. A watch that stays open hands the next
+// turn over at once; opening one costs two round trips first.
+const linger = 5 * time.Second
+
+// errRestored is why a place is lost when etcd's history was replaced.
+var errRestored = errors.New("etcd's revision went backwards: its data was restored")
+
+// lineID tells lines apart: the same name through two clients may be two different users'.
+type lineID struct {
+	client *clientv3.Client
+	prefix string
+}
+
+// lines are the views of lines that are open in this process.
+var lines = struct {
+	sync.Mutex
+	open map[lineID]*line // guarded by Mutex, as are every line's uses and idle
+}{open: map[lineID]*line{}}
+
+// line is a synced view of one line, shared by the places in it that this process holds through one client.
+type line struct {
+	id       lineID
+	follower *follow.Follower
+	uses     int
+	idle     func() // takes back the closing that is due; nil while in use
+
+	mu         sync.Mutex // guards what is below
+	order      []member   // by token
+	tokens     map[string]int64
+	revision   int64 // the line is known as it was then
+	generation int64
+	seats      map[string]*seat // places of this process, by key
+	unseen     map[string]*seat // those of them whose keys have not been in the view yet
+}
+
+// member is one key in the line.
+type member struct {
+	key   string
+	token int64
+}
+
+// seat is what a place of this process learns from the view.
+type seat struct {
+	member
+	turn chan struct{} // closed when the place owns
+	lost chan struct{} // closed when it is gone; why says how
+	why  error         // read after lost
+}
+
+// following reports whether the view of a line is open.
+func following(client *clientv3.Client, prefix string) bool {
+	lines.Lock()
+	defer lines.Unlock()
+	return lines.open[lineID{client, prefix}] != nil
+}
+
+// useLine returns the view of a line, opened if it was not.
+func useLine(client *clientv3.Client, prefix string) *line {
+	lines.Lock()
+	id := lineID{client, prefix}
+	l := lines.open[id]
+	if l == nil {
+		l = &line{id: id, tokens: map[string]int64{}, seats: map[string]*seat{}, unseen: map[string]*seat{}}
+		lines.open[id] = l
+		l.follower = follow.Attach(client, follow.Prefix(prefix), l)
+	}
+	l.uses++
+	if l.idle != nil {
+		l.idle()
+		l.idle = nil
+	}
+	lines.Unlock()
+	return l
+}
+
+// leave ends one use. After the last the view lingers, but not past the session that used it: a closed session
+// leaves nothing running.
+func (l *line) leave(sess *session.Session) {
+	lines.Lock()
+	defer lines.Unlock()
+	l.uses--
+	if l.uses > 0 {
+		return
+	}
+	timer := time.AfterFunc(linger, l.closeIfIdle)
+	stop := context.AfterFunc(sess.Context(), l.closeIfIdle)
+	l.idle = func() { timer.Stop(); stop() }
+}
+
+// closeIfIdle closes the view unless it has come into use again.
+func (l *line) closeIfIdle() {
+	lines.Lock()
+	if l.uses > 0 || lines.open[l.id] != l {
+		lines.Unlock()
+		return
+	}
+	delete(lines.open, l.id)
+	l.idle()
+	lines.Unlock()
+	l.follower.Close()
+}
+
+// sit registers a place and returns what it will learn.
+func (l *line) sit(key string, token int64) *seat {
+	s := &seat{member: member{key, token}, turn: make(chan struct{}), lost: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seats[key] = s
+	l.unseen[key] = s
+	l.look(s)
+	l.callFirst()
+	return s
+}
+
+// rise takes a place out again. Its key may be in use for the next one already.
+func (l *line) rise(s *seat) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seats[s.key] == s {
+		delete(l.seats, s.key)
+		delete(l.unseen, s.key)
+	}
+}
+
+// Changed takes in a step of the view.
+func (l *line) Changed(c follow.Change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ev := range c.Events {
+		if !InLine(l.id.prefix, ev.Key) {
+			continue
+		}
+		l.drop(ev.Key)
+		if ev.New != nil {
+			l.insert(member{ev.Key, ev.New.CreateRevision})
+		}
+	}
+	l.revision = c.Revision
+	replaced := c.Generation != l.generation && !c.Initial // a view that was there before may have seen worse
+	l.generation = c.Generation
+	if replaced {
+		for _, s := range l.seats {
+			s.end(errRestored)
+		}
+		return
+	}
+	for _, ev := range c.Events {
+		if s := l.seats[ev.Key]; s != nil {
+			l.look(s)
+		}
+	}
+	for _, s := range l.unseen { // put, and gone again, while the view was cut off: no event tells
+		l.look(s)
+	}
+	l.callFirst()
+}
+
+// Stale does nothing: what is not known changes nobody's turn, and a session that cannot be renewed ends.
+func (l *line) Stale(error) {}
+
+// Live does nothing either: what was missed came with Changed.
+func (l *line) Live() {}
+
+// look compares a seat with the line. Its key was put at its own token's revision: from then on it is in the
+// view, or it is gone.
+func (l *line) look(s *seat) {
+	_, unseen := l.unseen[s.key]
+	switch {
+	case l.tokens[s.key] == s.token:
+		delete(l.unseen, s.key)
+	case !unseen || l.revision >= s.token:
+		s.end(errGone)
+	}
+}
+
+// callFirst tells the place whose turn it is, if it is one of this process. The line is known at one revision
+// here: the oldest key is there, and nothing older is.
+func (l *line) callFirst() {
+	if len(l.order) == 0 {
+		return
+	}
+	s := l.seats[l.order[0].key]
+	if s == nil || s.token != l.order[0].token {
+		return
+	}
+	select {
+	case <-s.turn:
+	default:
+		close(s.turn)
+	}
+}
+
+// insert puts a key at its place in the order: at the end, but for a re-read.
+func (l *line) insert(m member) {
+	l.tokens[m.key] = m.token
+	i := len(l.order)
+	if i > 0 && l.order[i-1].token > m.token {
+		i, _ = slices.BinarySearchFunc(l.order, m, byToken)
+	}
+	l.order = slices.Insert(l.order, i, m)
+}
+
+// drop takes a key out of the order, if it is there.
+func (l *line) drop(key string) {
+	token, there := l.tokens[key]
+	if !there {
+		return
+	}
+	delete(l.tokens, key)
+	i, _ := slices.BinarySearchFunc(l.order, member{key, token}, byToken)
+	for ; i < len(l.order) && l.order[i].token == token; i++ {
+		if l.order[i].key == key { // keys put by one transaction share their revision
+			l.order = slices.Delete(l.order, i, i+1)
+			return
+		}
+	}
+}
+
+func byToken(a, b member) int {
+	switch {
+	case a.token < b.token:
+		return -1
+	case a.token > b.token:
+		return 1
+	}
+	return 0
+}
+
+// errGone is why a place is lost whose key is no longer there.
+var errGone = errors.New("key is gone")
+
+// end tells the place that it is lost.
+func (s *seat) end(why error) {
+	select {
+	case <-s.lost:
+	default:
+		s.why = why
+		close(s.lost)
+	}
+}
+
+// waitInView waits for the turn in the view of the whole line.
+func (p *Place) waitInView(ctx context.Context) error {
+	l := useLine(p.sess.Client(), p.prefix)
+	l.follower.Heard(p.token)
+	s := l.sit(p.key, p.token)
+	select {
+	case <-s.turn:
+		p.seat, p.line = s, l
+		return nil
+	case <-s.lost:
+		l.stop(s, p.sess)
+		return p.errPlaceLost(s.why)
+	case <-ctx.Done():
+		l.stop(s, p.sess)
+		return context.Cause(ctx)
+	}
+}
+
+// stop ends a place's use of the view.
+func (l *line) stop(s *seat, sess *session.Session) {
+	l.rise(s)
+	l.leave(sess)
+}

@@ -1,0 +1,41 @@
+package turn
+
+import (
+	"context"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/internal/call"
+)
+
+// List returns the keys of a line with their values, the owner's first, as of one revision.
+func List(ctx context.Context, client *clientv3.Client, prefix string) ([]*mvccpb.KeyValue, error) {
+	return oldest(ctx, client, prefix)
+}
+
+// Owner returns the key that owns a line, or nil if nobody stands in it.
+func Owner(ctx context.Context, client *clientv3.Client, prefix string) (*mvccpb.KeyValue, error) {
+	// A few, since the oldest keys may be those of lines further below.
+	line, err := oldest(ctx, client, prefix, clientv3.WithLimit(shortLine))
+	if err == nil && len(line) == 0 {
+		line, err = oldest(ctx, client, prefix)
+	}
+	if err != nil || len(line) == 0 {
+		return nil, err
+	}
+	return line[0], nil
+}
+
+// oldest reads keys of a line in the order in which they came.
+func oldest(ctx context.Context, client *clientv3.Client, prefix string, opts ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
+	opts = append(opts, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+	resp, err := call.Do(ctx, client, "read the line", func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return client.KV.Get(ctx, prefix, opts...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(resp.Kvs, func(kv *mvccpb.KeyValue) bool { return !InLine(prefix, string(kv.Key)) }), nil
+}
