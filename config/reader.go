@@ -1,0 +1,79 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+
+	"github.com/etcdkit/etcdkit/codec"
+)
+
+// reader makes values of documents, by code that is not ours and may do anything.
+type reader[T any] struct {
+	codec    codec.Codec[T]
+	validate func(T) error // may be nil
+}
+
+// read decodes a document and has it validated.
+func (r reader[T]) read(document []byte) (T, error) {
+	value, err := r.decode(document)
+	if err == nil {
+		err = r.check(value)
+	}
+	return value, err
+}
+
+// decode has a document decoded.
+func (r reader[T]) decode(document []byte) (value T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked("decoding", p)
+		}
+	}()
+	return r.codec.Decode(document)
+}
+
+// check has a value validated.
+func (r reader[T]) check(value T) (err error) {
+	if r.validate == nil {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked("Validate", p)
+		}
+	}()
+	if err := r.validate(value); err != nil {
+		return fmt.Errorf("by Validate: %w", err)
+	}
+	return nil
+}
+
+// panicked is the error for a panic: where it was, and the runtime's own words. The words of others are left out:
+// regexp.MustCompile, for one, panics with the text it was given, which is the document's.
+func panicked(doing string, p any) error {
+	if err, ok := p.(runtime.Error); ok {
+		return fmt.Errorf("%s panicked in %s: %w", doing, panicker(), err)
+	}
+	return fmt.Errorf("%s panicked in %s with a %T", doing, panicker(), p)
+}
+
+// panicker names the function that panicked. It works in what a deferred function calls.
+func panicker() string {
+	callers := make([]uintptr, 32)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers)])
+	unwinding := false
+	for {
+		frame, more := frames.Next()
+		switch {
+		case frame.Function == "runtime.gopanic":
+			unwinding = true
+		case unwinding && !strings.HasPrefix(frame.Function, "runtime."):
+			return fmt.Sprintf("%s (%s:%d)", frame.Function, path.Base(frame.File), frame.Line)
+		}
+		if !more {
+			return "an unknown function"
+		}
+	}
+}

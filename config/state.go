@@ -1,0 +1,105 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrNotCurrent says that etcd may have a newer document than the one in use.
+	ErrNotCurrent = errors.New("config: not known to be current")
+
+	// ErrRefused says that the newest document in etcd is bad.
+	ErrRefused = errors.New("config: newest document refused")
+
+	// ErrAbsent says that the key does not exist.
+	ErrAbsent = errors.New("config: key does not exist")
+
+	// ErrClosed says that the Value was closed by its owner.
+	ErrClosed = errors.New("config: closed")
+)
+
+var (
+	errUnread    = errors.New("etcd has not been read yet")
+	errUnchecked = errors.New("a newer document is being checked")
+)
+
+// state is where a Value stands. It is a step from the state before and what was heard, and never changes.
+type state[T any] struct {
+	value      T     // first, so that Get loads it from where the pointer points
+	revision   int64 // of the document that value is; 0 for the default, and for nothing at all
+	generation int64 // of the history that revision is one of
+	fallback   bool  // value is the default
+
+	serial int   // of what was heard that this accounts for
+	doubt  error // why value is not what the key holds: refused, deleted, absent
+	cut    error // why the key is not followed at present
+	err    error // what Err says
+}
+
+// next is the state after h was heard. A document is read once, however often h is repeated.
+func (s *state[T]) next(r reader[T], h heard) state[T] {
+	n := *s
+	n.cut = h.cut
+	switch {
+	case h.serial != s.serial:
+		n.serial = h.serial
+		n.take(r, h)
+	case n.doubt == nil && h.document != nil:
+		// After a restore the key may hold the very same document, in another history.
+		n.generation = h.generation
+	}
+	return n
+}
+
+// take reads the document, or says why the one before stays.
+func (s *state[T]) take(r reader[T], h heard) {
+	if h.document == nil {
+		s.doubt = s.absent(h.at)
+		return
+	}
+	revision := h.document.ModRevision
+	value, err := r.read(h.document.Value)
+	if err != nil {
+		s.doubt = fmt.Errorf("%w at revision %d: %w", ErrRefused, revision, err)
+		return
+	}
+	s.value, s.revision, s.generation, s.fallback, s.doubt = value, revision, h.generation, false, nil
+}
+
+// absent says what is in use while the key does not exist, as of a revision.
+func (s *state[T]) absent(at int64) error {
+	switch {
+	case s.fallback:
+		return fmt.Errorf("%w as of revision %d; the default is in use", ErrAbsent, at)
+	case s.revision == 0:
+		return fmt.Errorf("%w as of revision %d", ErrAbsent, at)
+	default:
+		return fmt.Errorf("%w: deleted as of revision %d; the document of revision %d stays in use", ErrAbsent, at, s.revision)
+	}
+}
+
+// why is what Err says of the state.
+func (s *state[T]) why(key string) error {
+	switch {
+	case s.cut != nil && s.doubt != nil:
+		return fmt.Errorf("config %q: %w; and %w: %w", key, s.doubt, ErrNotCurrent, s.cut)
+	case s.cut != nil:
+		return fmt.Errorf("config %q: %w: %w", key, ErrNotCurrent, s.cut)
+	case s.doubt != nil:
+		return fmt.Errorf("config %q: %w", key, s.doubt)
+	}
+	return nil
+}
+
+// source is what a Snapshot says of the state, given what Err says.
+func (s *state[T]) source(err error) Source {
+	switch {
+	case s.fallback:
+		return Default
+	case err != nil:
+		return Stale
+	default:
+		return Live
+	}
+}

@@ -1,0 +1,176 @@
+package config
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/etcdkit/etcdkit/internal/follow"
+)
+
+// decimal is a codec of ints that counts what it decodes.
+type decimal struct{ decoded *int }
+
+func (d decimal) Decode(data []byte) (int, error) {
+	if d.decoded != nil {
+		*d.decoded++
+	}
+	n, err := strconv.Atoi(string(data))
+	if err != nil {
+		return 0, errors.New("not a number")
+	}
+	return n, nil
+}
+
+func (decimal) Encode(n int) ([]byte, error) { return []byte(strconv.Itoa(n)), nil }
+
+// put is a document as etcd holds it.
+func put(revision int64, text string) *follow.Entry {
+	return &follow.Entry{Key: []byte("port"), Value: []byte(text), ModRevision: revision}
+}
+
+// positive is a Validate.
+func positive(n int) error {
+	if n < 1 {
+		return errors.New("must be positive")
+	}
+	return nil
+}
+
+var errCut = errors.New("connection refused")
+
+// Each case is a history of the key and of the connection, and where it ends.
+func TestAValueStaysAtTheLastGoodDocumentAndSaysWhy(t *testing.T) {
+	good := heard{document: put(5, "80"), at: 5, serial: 1}
+	for _, c := range []struct {
+		name    string
+		initial int // the default; 0 for none
+		history []heard
+
+		value      int
+		revision   int64
+		generation int64
+		source     Source
+		is         error
+		says       []string
+	}{{
+		name:    "a good document",
+		history: []heard{good},
+		value:   80, revision: 5, source: Live,
+	}, {
+		name:    "a document instead of the default",
+		initial: 1,
+		history: []heard{{at: 4, serial: 1}, {document: put(5, "80"), at: 5, serial: 2}},
+		value:   80, revision: 5, source: Live,
+	}, {
+		name:    "a document that does not decode",
+		history: []heard{good, {document: put(6, "eighty"), at: 6, serial: 2}},
+		value:   80, revision: 5, source: Stale, is: ErrRefused, says: []string{"revision 6", "not a number"},
+	}, {
+		name:    "a document that Validate refuses",
+		history: []heard{good, {document: put(6, "-1"), at: 6, serial: 2}},
+		value:   80, revision: 5, source: Stale, is: ErrRefused, says: []string{"revision 6", "must be positive"},
+	}, {
+		name:    "a bad document healed",
+		history: []heard{good, {document: put(6, "-1"), at: 6, serial: 2}, {document: put(7, "81"), at: 7, serial: 3}},
+		value:   81, revision: 7, source: Live,
+	}, {
+		name:    "a first document that is bad, with a default",
+		initial: 1,
+		history: []heard{{document: put(5, "x"), at: 5, serial: 1}},
+		value:   1, source: Default, is: ErrRefused, says: []string{"revision 5"},
+	}, {
+		name:    "an absent key, with a default",
+		initial: 1,
+		history: []heard{{at: 4, serial: 1}},
+		value:   1, source: Default, is: ErrAbsent, says: []string{"revision 4", "default"},
+	}, {
+		name:    "a bad document deleted, with a default",
+		initial: 1,
+		history: []heard{{document: put(5, "x"), at: 5, serial: 1}, {at: 6, serial: 2}},
+		value:   1, source: Default, is: ErrAbsent, says: []string{"revision 6", "default"},
+	}, {
+		name:    "a deleted key",
+		initial: 1,
+		history: []heard{good, {at: 6, serial: 2}},
+		value:   80, revision: 5, source: Stale, is: ErrAbsent, says: []string{"deleted", "revision 6", "revision 5"},
+	}, {
+		name:    "a deleted key put again",
+		history: []heard{good, {at: 6, serial: 2}, {document: put(7, "80"), at: 7, serial: 3}},
+		value:   80, revision: 7, source: Live,
+	}, {
+		name:    "cut off",
+		history: []heard{good, {document: good.document, at: 5, serial: 1, cut: errCut}},
+		value:   80, revision: 5, source: Stale, is: ErrNotCurrent, says: []string{errCut.Error()},
+	}, {
+		name:    "cut off after a bad document",
+		history: []heard{good, {document: put(6, "-1"), at: 6, serial: 2, cut: errCut}},
+		value:   80, revision: 5, source: Stale, is: ErrRefused, says: []string{errCut.Error(), ErrNotCurrent.Error(), "revision 6"},
+	}, {
+		name:    "cut off and back",
+		history: []heard{good, {document: good.document, at: 5, serial: 1, cut: errCut}, good},
+		value:   80, revision: 5, source: Live,
+	}, {
+		name:    "history turned back",
+		history: []heard{good, {document: put(3, "79"), at: 3, serial: 2, generation: 1}},
+		value:   79, revision: 3, generation: 1, source: Live,
+	}, {
+		name:    "history turned back to the same document",
+		history: []heard{good, {document: good.document, at: 5, serial: 1, generation: 1}},
+		value:   80, revision: 5, generation: 1, source: Live,
+	}, {
+		name:    "history turned back to a bad document",
+		history: []heard{good, {document: put(3, "x"), at: 3, serial: 2, generation: 1}, {document: put(3, "x"), at: 3, serial: 2, generation: 2}},
+		value:   80, revision: 5, generation: 0, source: Stale, is: ErrRefused, says: []string{"revision 3"},
+	}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &state[int]{value: c.initial, fallback: c.initial != 0, cut: errUnread}
+			for _, h := range c.history {
+				n := s.next(reader[int]{codec: decimal{}, validate: positive}, h)
+				s = &n
+			}
+			err := s.why("port")
+			if s.value != c.value || s.revision != c.revision || s.generation != c.generation {
+				t.Errorf("value %d of revision %d, generation %d", s.value, s.revision, s.generation)
+			}
+			if got := s.source(err); got != c.source {
+				t.Errorf("source %v, want %v", got, c.source)
+			}
+			if !errors.Is(err, c.is) {
+				t.Errorf("error %v, want %v", err, c.is)
+			}
+			for _, word := range c.says {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("error %q does not say %q", err, word)
+				}
+			}
+			if (err == nil) != (c.source == Live) {
+				t.Errorf("source %v beside error %v", c.source, err)
+			}
+		})
+	}
+}
+
+func TestADocumentIsReadOnce(t *testing.T) {
+	decoded := 0
+	r := reader[int]{codec: decimal{&decoded}}
+	bad := heard{document: put(5, "x"), at: 5, serial: 1}
+	s := &state[int]{}
+	for _, cut := range []error{nil, errCut, errCut, nil} {
+		bad.cut = cut
+		n := s.next(r, bad)
+		s = &n
+	}
+	if decoded != 1 {
+		t.Errorf("decoded %d times", decoded)
+	}
+}
+
+func TestSourcesHaveNames(t *testing.T) {
+	for source, want := range map[Source]string{Live: "live", Stale: "stale", Default: "default", 0: "unknown"} {
+		if got := source.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

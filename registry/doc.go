@@ -1,0 +1,39 @@
+// Package registry lets services announce where they are, and find each other.
+//
+// # Model
+//
+// An [Instance] is one key <prefix>/<service>/<id> with a JSON value. [Register] announces one: its key hangs on
+// the lease of a session, so that an instance that died is gone after a TTL. [Watch] opens a [View] of all instances of
+// one service, which is kept up to date and read without I/O.
+//
+//	Register ──► etcd: services/mail/a ──► View ──► Snapshot, Changes
+//	   ▲            │ lease lost, deleted,
+//	   └── again ◄──┘ overwritten
+//
+// The layout is that of etcd's own client/v3/naming/endpoints: a gRPC client with etcd's resolver finds what is
+// registered here under etcd:///services/mail, and a View finds what an endpoints.Manager has added.
+//
+// # Promise
+//
+//   - An instance is in etcd when Register returns, and stays there until Close: the registration puts it back, on the
+//     same key, when its lease was lost, its key deleted or overwritten, or etcd was away for however long. It never
+//     gives up.
+//   - When the lease was lost but lives on in etcd, as after an outage, the key moves to the next lease
+//     before the old one is given back: readers do not see the instance go.
+//   - Of two live processes with the same ID the one that registered last has it. The other one says so
+//     ([ErrReplaced]) and does not fight; it comes back when that one has gone.
+//   - A view that is cut off keeps the last instances known and says that they are stale. It is never empty because it
+//     was cut off, and what it missed comes as the exact difference: also after a compaction.
+//   - A malformed value hides nobody else, and is reported by Err.
+//   - A change costs a decode of what changed and a copy of one pointer an instance. Without changes
+//     nothing is sent but renewals and a question for progress.
+//
+// # Limits
+//
+// An instance that is listed may be dead: for a TTL, and by up to another one a change of etcd's leader. One that
+// is announced may be not listed yet by a view that is a network's delay behind. So a caller must be ready for the
+// next instance to try.
+//
+// Instances below another service's name (services/shop/cart/a for the service shop) are not its own. A value is at most
+// 64 KiB. Values are not secret, and not trusted: whoever may write below the prefix can announce anything.
+package registry

@@ -1,0 +1,228 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/etcdkit/etcdkit/internal/follow"
+	"github.com/etcdkit/etcdkit/retry"
+	"github.com/etcdkit/etcdkit/session"
+)
+
+var (
+	// ErrReplaced is why a registration is not announced while another live one has its ID: the one that came
+	// last keeps it.
+	ErrReplaced = errors.New("registry: another live instance has registered the same ID")
+
+	// ErrClosed is what a registration or a view returns once it has been closed.
+	ErrClosed = errors.New("registry: closed")
+
+	errImmutable = errors.New("service and ID cannot be updated: register the other instance beside this one")
+)
+
+// maxWait bounds the waits between attempts to announce an instance again: a server that comes back with its leases
+// gives them a full TTL, and within that the instance must be found again.
+const maxWait = 3 * time.Second
+
+// Options of Register. The zero value, and a nil *Options, mean the defaults.
+type Options struct {
+	// Prefix is what the keys of all services start with, without a slash at its end. Default "services".
+	Prefix string
+
+	// Session is how the sessions are opened that the instance hangs on. Its TTL is for how long an instance that
+	// died is still found.
+	Session *session.Options
+
+	// Retry gives the waits between attempts to announce the instance again: Initial, Max, Multiplier and Jitter,
+	// with a default Max of 3 s, or a third of the TTL if that is less. Its bounds on attempts and time do not
+	// apply, as a registration does not give up.
+	Retry retry.Policy
+
+	// Logger is told when the instance is no longer announced, and when it is again. Default none.
+	Logger *zap.Logger
+}
+
+// waits returns the retry policy with the default Max of a registration.
+func (o *Options) waits() retry.Policy {
+	p := o.Retry
+	if p.Max == 0 {
+		p.Max = maxWait
+		if o.Session != nil && o.Session.TTL > 0 {
+			p.Max = min(p.Max, o.Session.TTL/3)
+		}
+		p.Max = max(p.Max, p.Initial)
+	}
+	return p
+}
+
+// Registration is one instance that is announced until it is closed. It is safe for concurrent use.
+type Registration struct {
+	key    string
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+	status atomic.Pointer[status]
+
+	editing  chan struct{} // holds one token: whoever has it may make the next wish
+	wishes   *wishes
+	sessions *sessions
+	follower *follow.Follower
+	done     chan struct{} // closed when the announcer has ended
+
+	once   sync.Once
+	result error // of Close
+}
+
+// status is what a registration says of itself.
+type status struct {
+	trouble  error // why etcd does not have the instance as it is wanted; nil if it does
+	session  *session.Session
+	revision int64
+}
+
+// Register announces an instance, and returns when etcd has it. From then on it stays announced until Close: when its
+// lease is lost, its key deleted or overwritten, or etcd away for however long, it is put back on the same key.
+// ctx bounds the announcing only; each of its calls gives up by itself after 10 s, or sooner if no endpoint accepts
+// connections.
+//
+// An ID that somebody else has is taken over: a process that was restarted need not wait for the lease of the one
+// before it. Should that one be alive still, it learns so ([ErrReplaced]).
+//
+// An error names the rule that the instance or an option breaks, or the endpoints and how they failed. Then nothing stays
+// announced.
+func Register(ctx context.Context, client *clientv3.Client, instance Instance, opts *Options) (*Registration, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	prefix, err := servicePrefix(opts.Prefix, instance.Service)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	first, err := newWish(instance)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	if err := opts.waits().Validate(); err != nil {
+		return nil, err
+	}
+	r := &Registration{
+		key:      prefix + instance.ID,
+		editing:  make(chan struct{}, 1),
+		wishes:   newWishes(first),
+		sessions: &sessions{},
+		done:     make(chan struct{}),
+	}
+	r.life, r.end = context.WithCancel(context.Background())
+	r.editing <- struct{}{}
+	a := newAnnouncer(client, r, opts)
+	if err := a.begin(ctx); err != nil {
+		r.end()
+		// What the session has put, if anything, goes with it, or with its TTL if etcd has gone away.
+		_ = r.sessions.close(r.life)
+		return nil, r.failed(err)
+	}
+	r.follower = follow.Attach(client, follow.Keys(r.key), a.own)
+	r.follower.Heard(a.known)
+	go a.run()
+	return r, nil
+}
+
+// Update changes the instance: edit is given a copy of it, and what it leaves there is announced. It returns when etcd
+// has that, or something newer. ctx bounds the wait. Updates are made one after the other, and each builds on the
+// one before; edit must not call Update itself.
+//
+// If edit leaves what breaks a rule, or another Service or ID, the error says so and nothing has changed. After ctx's
+// cause, etcd's refusal or [ErrReplaced] the edit stays wanted, and is announced as soon as that can be. After Close it
+// is [ErrClosed].
+func (r *Registration) Update(ctx context.Context, edit func(*Instance)) error {
+	granted, err := r.wish(ctx, edit)
+	if err != nil {
+		return r.failed(err)
+	}
+	select {
+	case err := <-granted:
+		if err != nil {
+			return r.failed(err)
+		}
+		return nil
+	case <-ctx.Done():
+		err := fmt.Errorf("update is not in etcd so far: %w", context.Cause(ctx))
+		if why := r.trouble(); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		return r.failed(err)
+	}
+}
+
+// wish makes the next wish, and returns where its fate will be told.
+func (r *Registration) wish(ctx context.Context, edit func(*Instance)) (<-chan error, error) {
+	select {
+	case <-r.editing:
+		defer func() { r.editing <- struct{}{} }()
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	before := r.wishes.newest().instance
+	after := before.clone()
+	edit(&after)
+	if after.Service != before.Service || after.ID != before.ID {
+		return nil, errImmutable
+	}
+	next, err := newWish(after)
+	if err != nil {
+		return nil, err
+	}
+	return r.wishes.add(next), nil
+}
+
+// Err is nil while the instance is announced as it was last updated, as far as this process can know, and else says
+// why it is not: the loss of the session (fence.ErrLost), etcd's refusal, [ErrReplaced], or [ErrClosed].
+func (r *Registration) Err() error {
+	if err := r.trouble(); err != nil {
+		return r.failed(err)
+	}
+	return nil
+}
+
+// trouble is why etcd does not have the instance as it is wanted.
+func (r *Registration) trouble() error {
+	if r.life.Err() != nil {
+		return ErrClosed
+	}
+	s := r.status.Load()
+	if s.trouble == nil && s.session.Context().Err() != nil { // which looks at the clock
+		return context.Cause(s.session.Context())
+	}
+	return s.trouble
+}
+
+// Revision is that of etcd at which the instance was last written: a view at this revision or a later one has it.
+func (r *Registration) Revision() int64 { return r.status.Load().revision }
+
+// Close ends the registration: others see the instance go. It deletes what this registration wrote, and nothing that
+// has taken its place. It works with a ctx that is done, then for a moment (150 ms). Later calls wait for the first,
+// and return its result. An error means that the instance may still be found, for a TTL at the most.
+func (r *Registration) Close(ctx context.Context) error {
+	r.once.Do(func() {
+		r.end()
+		// Side by side, as each may have to wait for etcd.
+		var parts sync.WaitGroup
+		parts.Go(r.follower.Close)
+		parts.Go(func() { <-r.done })
+		if err := r.sessions.close(ctx); err != nil {
+			r.result = r.failed(err)
+		}
+		parts.Wait()
+	})
+	return r.result
+}
+
+func (r *Registration) failed(err error) error { return fmt.Errorf("registry %q: %w", r.key, err) }
