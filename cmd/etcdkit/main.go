@@ -1,0 +1,16 @@
+// Command etcdkit tries, and operates, what the SDK of the same name does on etcd.
+package main
+
+import (
+	"os"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/orders"
+	"github.com/etcdkit/etcdkit/integration/etcdproc"
+)
+
+func main() {
+	// A process that the demo or dev has started becomes what it was started for here.
+	etcdproc.Child(orders.Child, orders.Main)
+	etcdproc.Main()
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+}
