@@ -212,21 +212,28 @@ func (j *judge) Live() {
 // wait returns when ok holds, which is asked after every call and with the lock held.
 func (j *judge) wait(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
+	if !j.comes(within, ok) {
+		j.mu.Lock()
+		tail := j.tail()
+		j.mu.Unlock()
+		t.Fatalf("%s: not so within %v; the last calls:\n%s", what, within, tail)
+	}
+}
+
+// comes reports whether ok comes to hold.
+func (j *judge) comes(within time.Duration, ok func() bool) bool {
 	deadline := time.After(within)
 	for {
 		j.mu.Lock()
 		done, called := ok(), j.called
 		j.mu.Unlock()
 		if done {
-			return
+			return true
 		}
 		select {
 		case <-called:
 		case <-deadline:
-			j.mu.Lock()
-			tail := j.tail()
-			j.mu.Unlock()
-			t.Fatalf("%s: not so within %v; the last calls:\n%s", what, within, tail)
+			return false
 		}
 	}
 }
