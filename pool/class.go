@@ -3,18 +3,19 @@ package pool
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 )
+
+var _ grpc.ClientConnInterface = (*class)(nil)
 
 // class is what one kind of traffic goes through. The client that is handed out has clientv3's own KV, Lease and Watcher, and
 // they are built on a class instead of a connection: so the connection can be replaced under their hands, and what clientv3
 // does when a connection breaks (a watch goes on after the last event it saw) is all that anybody notices.
 type class struct {
+	health *health // learns from the streams
+
 	mu      sync.Mutex // guards what is below
 	current *conn      // nil before the first and once closed
 	closed  bool
@@ -89,6 +90,7 @@ func (cl *class) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	s := &stream{ClientStream: inner, cancel: cancel, lasting: desc.ClientStreams}
 	if from, ok := peer.FromContext(inner.Context()); ok {
 		s.address = from.Addr.String()
+		s.patience = cl.health.patience(s.address)
 	}
 	c.mu.Lock()
 	c.streams[s] = struct{}{}
@@ -96,48 +98,16 @@ func (cl *class) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 		s.leave()
 	}
 	c.mu.Unlock()
+	if cl.health.isOut(s.address) { // since a moment ago: what it is that has the streams there left has not seen this one
+		s.leave()
+	}
 	context.AfterFunc(inner.Context(), func() {
 		cancel()
+		s.patience.end()
 		c.mu.Lock()
 		delete(c.streams, s)
 		c.mu.Unlock()
 		c.release()
 	})
 	return s, nil
-}
-
-// stream is one that can be left: clientv3 then opens another, as after a broken connection.
-type stream struct {
-	grpc.ClientStream
-	cancel  context.CancelFunc
-	address string // of the member it goes to; empty if that is not known
-	lasting bool   // it goes on for ever, so clientv3 knows how to open it again: a watch, or a keepalive
-	left    atomic.Bool
-}
-
-// errLeft is what clientv3 sees of a stream that was left: a broken connection.
-var errLeft = status.Error(codes.Unavailable, "pool: the stream is opened again through another connection")
-
-// leave has the stream opened anew, if that does no harm.
-func (s *stream) leave() {
-	if s.lasting && !s.left.Swap(true) {
-		s.cancel()
-	}
-}
-
-// SendMsg sends a request.
-func (s *stream) SendMsg(m any) error {
-	if s.left.Load() {
-		return errLeft
-	}
-	return s.ClientStream.SendMsg(m)
-}
-
-// RecvMsg receives an answer.
-func (s *stream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
-	if s.left.Load() {
-		return errLeft
-	}
-	return err
 }

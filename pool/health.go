@@ -9,9 +9,12 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
+
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 const (
@@ -32,8 +35,8 @@ const (
 //
 // When an endpoint lets an attempt time out all are asked, beside all traffic, whether they are there: the one that hangs may be
 // another, the leader that it waits for. One that does not answer that either, or that lets some more attempts time out one after
-// the other, is left out until it answers. One that answers, and has no leader, is there: while a leader is elected that is so of
-// all. The last one is never left out.
+// the other, is left out until it answers. So is one that goes on having no leader while others have one: it is cut off from them.
+// While a leader is elected that is so of all, and they are there. The last one is never left out.
 type health struct {
 	least time.Duration // an attempt that was given less time says nothing; a little under AttemptTimeout, which begins earlier
 	probe func(ctx context.Context, endpoint string) error
@@ -55,6 +58,7 @@ type memberHealth struct {
 	timeouts int       // running
 	counted  time.Time // when the last of them was; one that began before that ran beside it, and says the same
 	heard    time.Time // when it last answered traffic
+	led      time.Time // when it last answered a question as a member that has a leader
 	asking   bool
 	out      bool
 }
@@ -83,6 +87,9 @@ func (h *health) unary(ctx context.Context, method string, req, reply any, cc *g
 	switch silent := err != nil && ctx.Err() != nil; {
 	case !silent:
 		h.answered(from.Addr.String())
+		if err != nil && errors.Is(retry.EtcdError(err), rpctypes.ErrNoLeader) {
+			h.suspect()
+		}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(began) >= h.least:
 		h.timedOut(from.Addr.String(), began)
 	}
@@ -112,6 +119,44 @@ func (h *health) timedOut(address string, began time.Time) {
 		h.leaveOut(m, "it let several attempts time out")
 		return
 	}
+	h.askAll()
+}
+
+// patience is that with the member at an address; nil if there is none.
+func (h *health) patience(address string) *patience {
+	if h.members[address] == nil { // the map itself does not change
+		return nil
+	}
+	return &patience{health: h, address: address}
+}
+
+// isOut reports whether the endpoint of an address is left out.
+func (h *health) isOut(address string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.members[address]
+	return m != nil && m.out
+}
+
+// suspect notes that there is a doubt which is not counted: a stream's request was not answered in time, for which a watch
+// that has much to catch up with is reason enough, or a member has no leader. What that is worth shows when all are asked.
+func (h *health) suspect() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.askAll()
+}
+
+// heardFrom notes that a stream brought something. It ends no count: a member without a leader answers some questions too.
+func (h *health) heardFrom(address string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := h.members[address]; m != nil {
+		m.heard = time.Now()
+	}
+}
+
+// askAll asks every endpoint that is used whether it is there. The caller holds mu.
+func (h *health) askAll() {
 	for _, m := range h.members {
 		if !m.asking && !m.out {
 			m.asking = true
@@ -120,18 +165,57 @@ func (h *health) timedOut(address string, began time.Time) {
 	}
 }
 
-// ask finds out whether an endpoint is there at all.
+// ask finds out whether an endpoint is there at all. One without a leader is asked again a little later: after an election
+// some know of the new leader before others.
 func (h *health) ask(m *memberHealth) {
-	ctx, cancel := context.WithTimeout(h.life, probeWithin)
-	defer cancel()
 	began := time.Now()
-	err := h.probe(ctx, m.endpoint)
+	err := h.question(m, probeWithin)
+	if errors.Is(err, errNoLeader) && h.pause(probeWithin) {
+		err = h.question(m, probeWithin)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m.asking = false
-	there := err == nil || errors.Is(err, errNoLeader) || errors.Is(err, errNoCommit)
-	if !there && h.life.Err() == nil && m.heard.Before(began) && !m.out {
+	if err == nil {
+		m.led = time.Now()
+	}
+	switch {
+	case err == nil || m.out || h.life.Err() != nil || errors.Is(err, errNoCommit):
+	case errors.Is(err, errNoLeader):
+		if h.othersLed(m, began) {
+			h.leaveOut(m, "it has no leader, and others have")
+		}
+	case m.heard.Before(began):
 		h.leaveOut(m, "it does not answer")
+	}
+}
+
+// othersLed reports whether another endpoint that is used has answered, with a leader, since a time. The caller holds mu.
+func (h *health) othersLed(m *memberHealth, since time.Time) bool {
+	for _, other := range h.members {
+		if other != m && !other.out && !other.led.Before(since) {
+			return true
+		}
+	}
+	return false
+}
+
+// question asks an endpoint once.
+func (h *health) question(m *memberHealth, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(h.life, within)
+	defer cancel()
+	return h.probe(ctx, m.endpoint)
+}
+
+// pause waits, and reports whether the life goes on.
+func (h *health) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-h.life.Done():
+		return false
 	}
 }
 
@@ -149,17 +233,10 @@ func (h *health) leaveOut(m *memberHealth, why string) {
 // wait takes an endpoint in again as soon as it answers.
 func (h *health) wait(m *memberHealth) {
 	for {
-		timer := time.NewTimer(probeEvery/2 + rand.N(probeEvery))
-		select {
-		case <-timer.C:
-		case <-h.life.Done():
-			timer.Stop()
+		if !h.pause(probeEvery/2 + rand.N(probeEvery)) {
 			return
 		}
-		ctx, cancel := context.WithTimeout(h.life, returnIn)
-		err := h.probe(ctx, m.endpoint)
-		cancel()
-		if err == nil {
+		if h.question(m, returnIn) == nil {
 			break
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
@@ -295,5 +296,65 @@ func TestCloseOfHealthEndsItsQuestions(t *testing.T) {
 			t.Errorf("out %v: the end of a question is no answer", out)
 		}
 		h.call(t, c, never, attempt, nil) // starts nothing: the bubble would wait for it
+	})
+}
+
+// A member that is cut off from the others says that it has no leader, and goes on saying so. Calls that meet it fail.
+func TestAMemberThatHasNoLeaderWhileOthersHaveIsLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newCheck(t, attempt, a, b, c)
+		h.says[b] = errNoLeader
+		h.call(t, b, 0, attempt, rpctypes.ErrGRPCNoLeader)
+		<-time.After(probeWithin - 1)
+		synctest.Wait()
+		if out := h.leftOut(); out != nil {
+			t.Errorf("%v is left out, and may only be the last to know", out)
+		}
+		<-time.After(1)
+		synctest.Wait()
+		if out := h.leftOut(); !slices.Equal(out, []string{b}) {
+			t.Fatalf("left out: %v", out)
+		}
+		<-time.After(10 * probeEvery)
+		if out := h.leftOut(); !slices.Equal(out, []string{b}) {
+			t.Errorf("left out: %v, and it has no leader", out)
+		}
+		h.mu.Lock()
+		delete(h.says, b)
+		h.mu.Unlock()
+		<-time.After(2 * probeEvery)
+		synctest.Wait()
+		if out := h.leftOut(); out != nil {
+			t.Errorf("left out: %v, and it has a leader", out)
+		}
+	})
+}
+
+// During an election nobody has a leader, and afterwards one learns of it before the other.
+func TestNobodyIsLeftOutForAnElection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newCheck(t, attempt, a, b, c)
+		for _, e := range []string{a, b, c} {
+			h.says[e] = errNoLeader
+		}
+		for range 5 {
+			h.call(t, b, 0, attempt, rpctypes.ErrGRPCNoLeader)
+			<-time.After(2 * probeWithin)
+		}
+		if n := h.asks(a); n != 10 {
+			t.Errorf("asked %d times", n)
+		}
+		h.call(t, b, 0, attempt, rpctypes.ErrGRPCNoLeader)
+		synctest.Wait()
+		for _, e := range []string{a, b, c} { // one after the other
+			<-time.After(probeWithin / 4)
+			h.mu.Lock()
+			delete(h.says, e)
+			h.mu.Unlock()
+		}
+		<-time.After(never)
+		if len(h.outs) > 0 {
+			t.Errorf("left out: %v", h.outs)
+		}
 	})
 }

@@ -24,7 +24,9 @@ var (
 )
 
 // Open connects to a cluster, and returns when a member has answered, and the cluster has taken the credentials. ctx and
-// Retry.ConnectTimeout (default 1 s) bound that, and not the life of the pool: close it.
+// Retry.ConnectTimeout (default 1 s) bound that, and not the life of the pool: close it. Members that refuse or hang up may only
+// be starting, and have all of that time; when each has turned down what it was shown, or cannot be trusted itself, Open
+// fails at once.
 //
 // Errors: the rule that cfg breaks, or the file that cannot be used; [ErrUnreachable] with what each endpoint did (refused,
 // no route, why its certificate was not taken, silent); [ErrNoQuorum], if members answered and cannot commit; etcd's own for
@@ -32,6 +34,9 @@ var (
 func Open(ctx context.Context, cfg Config) (*Pool, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("pool: %w", context.Cause(ctx))
 	}
 	p, err := newPool(cfg)
 	if err != nil {
@@ -138,6 +143,9 @@ func (p *Pool) probe(ctx context.Context, endpoint string) error {
 	}
 	defer func() { _ = cc.Close() }() // a question's, of which nothing is left
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, bare{}, true))
+	defer cancel()
+	address, _ := addressOf(endpoint)
+	defer p.dialer.onVerdict(address, cancel)()
 	alive := make(chan bool, 1)
 	go func() {
 		// Its own status a member knows without a leader. That it has to be asked by somebody it knows is an answer, too.
@@ -158,12 +166,11 @@ func (p *Pool) probe(ctx context.Context, endpoint string) error {
 	case known != nil:
 		return known
 	}
-	return p.whyNot(endpoint)
+	return p.whyNot(address)
 }
 
-// whyNot is how the connection to an endpoint failed, in as few words as there are.
-func (p *Pool) whyNot(endpoint string) error {
-	address, _ := addressOf(endpoint)
+// whyNot is how the connection to an address failed, in as few words as there are.
+func (p *Pool) whyNot(address string) error {
 	if failed := p.dialer.last(address); failed != nil {
 		return failed
 	}

@@ -66,7 +66,7 @@ type Pool struct {
 
 // newPool makes a pool of a valid configuration, which has connected to nothing.
 func newPool(cfg Config) (*Pool, error) {
-	p := &Pool{cfg: cfg.resolve(), policy: cfg.Retry.Effective(), dialer: &dialer{failed: map[string]error{}}}
+	p := &Pool{cfg: cfg.resolve(), policy: cfg.Retry.Effective(), dialer: newDialer()}
 	if p.cfg.secure(p.cfg.Endpoints[0]) {
 		files := p.cfg.TLS
 		if files == nil {
@@ -100,6 +100,7 @@ func newPool(cfg Config) (*Pool, error) {
 			p.end()
 			return nil, errors.Join(err, p.shut(p.life))
 		}
+		cl.health = p.health
 		cl.replace(c)
 	}
 	p.assemble()

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -91,9 +92,15 @@ func (d *dialed) unary(ctx context.Context, method string, req, reply any, cc *g
 		failing, err = connected(ctx, cc, d.connect, &left)
 		return err
 	}}
+	var from peer.Peer
+	opts = append(slices.Clip(opts), grpc.Peer(&from))
 	return settle(c.do(ctx, func(ctx context.Context) error {
 		if !failing {
-			return invoke(ctx, method, req, reply, cc, opts...)
+			err := invoke(ctx, method, req, reply, cc, opts...)
+			if err != nil && from.Addr != nil && isNoLeader(err) {
+				c.leaderless.said(from.Addr.String())
+			}
+			return err
 		}
 		// All the time for connecting is over, and every endpoint has failed: gRPC then says how, without waiting.
 		err := invoke(ctx, method, req, reply, cc, append(slices.Clip(opts), grpc.WaitForReady(false))...)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // Do calls fn until it returns nil, p gives up or ctx ends, and returns nil or an error that wraps the
@@ -50,11 +48,12 @@ type call struct {
 	// ready, if not nil, is waited for before each attempt. Its time is neither the attempt's nor MaxElapsed's.
 	ready func(ctx context.Context) error
 
-	start    time.Time
-	attempts int
-	waits    *Backoff // made at the first failure: most calls need none
-	last     error    // the last attempt's
-	doubt    error    // an earlier attempt's that may have been applied
+	start      time.Time
+	attempts   int
+	leaderless leaderless // for the calls of a client
+	waits      *Backoff   // made at the first failure: most calls need none
+	last       error      // the last attempt's
+	doubt      error      // an earlier attempt's that may have been applied
 }
 
 func (c *call) do(ctx context.Context, fn func(ctx context.Context) error) error {
@@ -129,8 +128,8 @@ func (c *call) next(ctx context.Context, err error, wait time.Duration, again bo
 			c.waits = p.backoff()
 		}
 		wait = c.waits.Next()
-		if c.method != "" && c.attempts == 1 && errors.Is(EtcdError(err), rpctypes.ErrNoLeader) {
-			wait = 0 // this member has none: the next attempt of a client's call meets another
+		if c.method != "" && isNoLeader(err) {
+			wait = c.leaderless.wait(wait)
 		}
 	}
 	if p.MaxElapsed > 0 && wait >= p.MaxElapsed-time.Since(c.start) {

@@ -24,7 +24,9 @@ var mainCalled atomic.Bool
 func Main(m *testing.M) {
 	etcdproc.Main()
 	mainCalled.Store(true)
+	stop := measureLag()
 	code := m.Run()
+	stop()
 	if err := stopShared(); err != nil {
 		fmt.Fprintf(os.Stderr, "etcdtest: stopping the shared cluster: %v\n", err)
 		code = max(code, 1)

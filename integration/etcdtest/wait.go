@@ -41,16 +41,18 @@ func eventually(ctx context.Context, within time.Duration, check func(ctx contex
 }
 
 // Receive returns the next value of a channel, and fails the test if none comes within the given time or if the
-// channel is closed.
+// channel is closed. Time in which the machine did not run this process does not count.
 func Receive[T any](t testing.TB, within time.Duration, what string, from <-chan T) T {
 	t.Helper()
+	up, stop := timeUp(within)
+	defer stop()
 	select {
 	case v, ok := <-from:
 		if !ok {
 			t.Fatalf("%s: the channel was closed", what)
 		}
 		return v
-	case <-time.After(within):
+	case <-up:
 		t.Fatalf("%s: nothing within %v", what, within)
 	case <-t.Context().Done():
 		t.Fatalf("%s: %v", what, context.Cause(t.Context()))
@@ -59,13 +61,15 @@ func Receive[T any](t testing.TB, within time.Duration, what string, from <-chan
 }
 
 // Done returns when a channel such as a context's Done is closed, and fails the test if that is not so within the
-// given time. It returns how long it waited.
+// given time, in which time that the machine did not run this process does not count. It returns how long it waited.
 func Done(t testing.TB, within time.Duration, what string, done <-chan struct{}) time.Duration {
 	t.Helper()
 	start := time.Now()
+	up, stop := timeUp(within)
+	defer stop()
 	select {
 	case <-done:
-	case <-time.After(within):
+	case <-up:
 		t.Fatalf("%s: not done within %v", what, within)
 	}
 	return time.Since(start)

@@ -41,9 +41,19 @@ func port(t *testing.T, endpoint string) string {
 	return port
 }
 
+// verdict opens a pool, which must fail as soon as the two sides have spoken, with ErrUnreachable and a text.
+func verdict(t *testing.T, what string, cfg pool.Config, want ...string) {
+	t.Helper()
+	cfg.Retry.ConnectTimeout = 2 * soon // more than refusal has
+	refusal(t, what, cfg, want...)
+}
+
 // refusal opens a pool, which must fail soon, with ErrUnreachable and a text.
 func refusal(t *testing.T, what string, cfg pool.Config, want ...string) {
 	t.Helper()
+	if cfg.Retry.ConnectTimeout == 0 {
+		cfg.Retry.ConnectTimeout = 3 * time.Second // which it takes: the endpoint may only be starting
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	began := time.Now()
@@ -95,19 +105,19 @@ func TestACertificateIsTakenForTheNamesInItAndForNoOthers(t *testing.T) {
 	accepted(t, "a certificate that nobody asked for", pool.Config{Endpoints: []string{by}, TLS: &pool.TLSFiles{CA: f.name("ca.pem"), Cert: f.name("client.pem"), Key: f.name("client-key.pem")}})
 
 	ip := strings.TrimPrefix(c.Endpoint(0), "https://")
-	var all sync.WaitGroup // each takes the time that there is for connecting
+	var all sync.WaitGroup
 	all.Go(func() {
-		refusal(t, "an address that it is not for", pool.Config{Endpoints: c.Endpoints(), TLS: &pool.TLSFiles{CA: f.name("ca.pem")}}, ip, "x509: ", "127.0.0.1")
+		verdict(t, "an address that it is not for", pool.Config{Endpoints: c.Endpoints(), TLS: &pool.TLSFiles{CA: f.name("ca.pem")}}, ip, "x509: ", "127.0.0.1")
 	})
 	all.Go(func() {
-		refusal(t, "another name", pool.Config{Endpoints: []string{by}, TLS: &pool.TLSFiles{CA: f.name("ca.pem"), ServerName: "etcd.example"}}, "x509: certificate is valid for localhost, not etcd.example")
+		verdict(t, "another name", pool.Config{Endpoints: []string{by}, TLS: &pool.TLSFiles{CA: f.name("ca.pem"), ServerName: "etcd.example"}}, "x509: certificate is valid for localhost, not etcd.example")
 	})
 	stranger := f.write("stranger.pem", sign(t, nil, nil).cert)
 	all.Go(func() {
-		refusal(t, "an unknown authority", pool.Config{Endpoints: []string{by}, TLS: &pool.TLSFiles{CA: stranger}}, "x509: certificate signed by unknown authority")
+		verdict(t, "an unknown authority", pool.Config{Endpoints: []string{by}, TLS: &pool.TLSFiles{CA: stranger}}, "x509: certificate signed by unknown authority")
 	})
 	all.Go(func() {
-		refusal(t, "none of the system's", pool.Config{Endpoints: []string{by}}, "x509: certificate signed by unknown authority")
+		verdict(t, "none of the system's", pool.Config{Endpoints: []string{by}}, "x509: certificate signed by unknown authority")
 	})
 	all.Go(func() {
 		refusal(t, "without TLS", pool.Config{Endpoints: []string{"http://localhost:" + port(t, c.Endpoint(0))}}, "perhaps it wants TLS")
@@ -118,7 +128,7 @@ func TestACertificateIsTakenForTheNamesInItAndForNoOthers(t *testing.T) {
 func TestAnExpiredCertificateOfAMemberIsNamed(t *testing.T) {
 	t.Parallel()
 	c, f, _ := secured(t, false, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, "127.0.0.1")
-	refusal(t, "expired", pool.Config{Endpoints: c.Endpoints(), TLS: &pool.TLSFiles{CA: f.name("ca.pem")}}, "x509: certificate has expired")
+	verdict(t, "expired", pool.Config{Endpoints: c.Endpoints(), TLS: &pool.TLSFiles{CA: f.name("ca.pem")}}, "x509: certificate has expired")
 }
 
 func TestAMemberThatWantsACertificateSaysSo(t *testing.T) {
@@ -135,18 +145,18 @@ func TestAMemberThatWantsACertificateSaysSo(t *testing.T) {
 	f.pair("stranger", sign(t, nil, nil))
 	f.pair("server-only", sign(t, ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))
 	accepted(t, "a certificate", with("client"))
-	var all sync.WaitGroup // each takes the time that there is for connecting
-	all.Go(func() { refusal(t, "none", with(""), "certificate required") })
-	all.Go(func() { refusal(t, "one that has expired", with("expired"), "remote error: tls: ") })
-	all.Go(func() { refusal(t, "a stranger's", with("stranger"), "remote error: tls: ") })
-	all.Go(func() { refusal(t, "a server's", with("server-only"), "remote error: tls: bad certificate") })
+	var all sync.WaitGroup
+	all.Go(func() { verdict(t, "none", with(""), "certificate required") })
+	all.Go(func() { verdict(t, "one that has expired", with("expired"), "remote error: tls: ") })
+	all.Go(func() { verdict(t, "a stranger's", with("stranger"), "remote error: tls: ") })
+	all.Go(func() { verdict(t, "a server's", with("server-only"), "remote error: tls: bad certificate") })
 	all.Wait()
 }
 
 func TestTLSWithAMemberThatHasNoneIsNamed(t *testing.T) {
 	t.Parallel()
 	endpoint := etcdtest.Shared(t).Endpoints()[0]
-	refusal(t, "TLS", pool.Config{Endpoints: []string{"https://127.0.0.1:" + port(t, endpoint)}}, "first record does not look like a TLS handshake")
+	verdict(t, "TLS", pool.Config{Endpoints: []string{"https://127.0.0.1:" + port(t, endpoint)}}, "first record does not look like a TLS handshake")
 }
 
 func TestOpenReportsEachEndpointForItself(t *testing.T) {
