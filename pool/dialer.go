@@ -82,8 +82,8 @@ func (d *dialer) note(address string, err error) {
 	}
 }
 
-// onVerdict has come called if an attempt fails, from now on, in a way that the next one will, too. Call stop in any case.
-func (d *dialer) onVerdict(address string, come func()) (stop func()) {
+// onVerdict has come called if an attempt fails, from now on, in a way that the next one will, too. Call forget in any case.
+func (d *dialer) onVerdict(address string, come func()) (forget func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := &verdict{come}

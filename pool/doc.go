@@ -24,7 +24,7 @@
 //   - [Open] returns when a member has answered, or says what each endpoint did, within Retry.ConnectTimeout.
 //   - Every call follows Config.Retry, as [retry.DialOptions] says: bounded in connecting and in reading, each attempt at another
 //     endpoint, nothing sent twice that could be written twice.
-//   - An endpoint that does not answer is left out, and taken in again when it does.
+//   - An endpoint that does not answer, or has no leader while others have one, is left out, and taken in again when it is well.
 //   - TLS files are read again when they change, the authorities included. Connections are replaced then.
 //   - Credentials can come from a callback. One token serves all connections, at most one is being fetched at a time, a JWT is
 //     replaced before it expires, and a watch never sees that one has.
@@ -36,8 +36,8 @@
 // proxy from the environment (HTTPS_PROXY) is not used. A token of etcd's own kind does not say when it expires: the first call
 // after that is made twice. What etcd says when it has refused a fresh token too is found by [retry.EtcdError].
 //
-// Whether an endpoint answers is learned from calls. Through a pool that carries nothing but watches and keepalives, a frozen member
-// is noticed by gRPC's pings, after 13 s; sessions and views notice by themselves, and go elsewhere.
+// Whether an endpoint answers is learned from calls, from the renewals of leases, and from the questions that a view asks once a
+// second. Through a pool that carries nothing but watches of clientv3's own, a frozen member is noticed by gRPC's pings, after 13 s.
 //
 // Client().Maintenance is for single members, and goes through a connection of the client's own, which is not replaced.
 package pool

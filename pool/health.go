@@ -26,6 +26,9 @@ const (
 	probeWithin = 500 * time.Millisecond
 	returnIn    = 2 * time.Second
 
+	// askAgain is how much later than the others a member may learn of a new leader, who tells all of them at once.
+	askAgain = 100 * time.Millisecond
+
 	// probeEvery is how often an endpoint that was left out is asked again, with jitter.
 	probeEvery = time.Second
 )
@@ -170,7 +173,7 @@ func (h *health) askAll() {
 func (h *health) ask(m *memberHealth) {
 	began := time.Now()
 	err := h.question(m, probeWithin)
-	if errors.Is(err, errNoLeader) && h.pause(probeWithin) {
+	if errors.Is(err, errNoLeader) && h.pause(askAgain) {
 		err = h.question(m, probeWithin)
 	}
 	h.mu.Lock()

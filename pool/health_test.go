@@ -305,7 +305,7 @@ func TestAMemberThatHasNoLeaderWhileOthersHaveIsLeftOut(t *testing.T) {
 		h := newCheck(t, attempt, a, b, c)
 		h.says[b] = errNoLeader
 		h.call(t, b, 0, attempt, rpctypes.ErrGRPCNoLeader)
-		<-time.After(probeWithin - 1)
+		<-time.After(askAgain - 1)
 		synctest.Wait()
 		if out := h.leftOut(); out != nil {
 			t.Errorf("%v is left out, and may only be the last to know", out)
@@ -347,7 +347,7 @@ func TestNobodyIsLeftOutForAnElection(t *testing.T) {
 		h.call(t, b, 0, attempt, rpctypes.ErrGRPCNoLeader)
 		synctest.Wait()
 		for _, e := range []string{a, b, c} { // one after the other
-			<-time.After(probeWithin / 4)
+			<-time.After(askAgain / 4)
 			h.mu.Lock()
 			delete(h.says, e)
 			h.mu.Unlock()

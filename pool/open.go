@@ -145,7 +145,8 @@ func (p *Pool) probe(ctx context.Context, endpoint string) error {
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, bare{}, true))
 	defer cancel()
 	address, _ := addressOf(endpoint)
-	defer p.dialer.onVerdict(address, cancel)()
+	forget := p.dialer.onVerdict(address, cancel)
+	defer forget()
 	alive := make(chan bool, 1)
 	go func() {
 		// Its own status a member knows without a leader. That it has to be asked by somebody it knows is an answer, too.

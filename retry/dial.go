@@ -96,6 +96,7 @@ func (d *dialed) unary(ctx context.Context, method string, req, reply any, cc *g
 	opts = append(slices.Clip(opts), grpc.Peer(&from))
 	return settle(c.do(ctx, func(ctx context.Context) error {
 		if !failing {
+			from = peer.Peer{}
 			err := invoke(ctx, method, req, reply, cc, opts...)
 			if err != nil && from.Addr != nil && isNoLeader(err) {
 				c.leaderless.said(from.Addr.String())

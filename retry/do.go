@@ -50,10 +50,11 @@ type call struct {
 
 	start      time.Time
 	attempts   int
-	leaderless leaderless // for the calls of a client
-	waits      *Backoff   // made at the first failure: most calls need none
-	last       error      // the last attempt's
-	doubt      error      // an earlier attempt's that may have been applied
+	spared     int // of them, that do not count
+	leaderless leaderless
+	waits      *Backoff // made at the first failure: most calls need none
+	last       error    // the last attempt's
+	doubt      error    // an earlier attempt's that may have been applied
 }
 
 func (c *call) do(ctx context.Context, fn func(ctx context.Context) error) error {
@@ -69,7 +70,7 @@ func (c *call) do(ctx context.Context, fn func(ctx context.Context) error) error
 		c.attempts++
 		err := c.prepare(ctx)
 		if err == nil {
-			err = try(ctx, p.timeout(c.attempts), p.remaining(c.start), fn)
+			err = try(ctx, p.timeout(c.attempts-c.spared), p.remaining(c.start), fn)
 		}
 		if err == nil {
 			p.Breaker.report(admitted, succeeded, nil)
@@ -119,18 +120,13 @@ func (c *call) next(ctx context.Context, err error, wait time.Duration, again bo
 		return 0, c.gaveUp("", nil)
 	case !again:
 		return 0, err
-	case p.MaxAttempts > 0 && c.attempts >= p.MaxAttempts:
-		return 0, c.gaveUp("", nil)
 	}
 
 	if wait < 0 {
-		if c.waits == nil {
-			c.waits = p.backoff()
-		}
-		wait = c.waits.Next()
-		if c.method != "" && isNoLeader(err) {
-			wait = c.leaderless.wait(wait)
-		}
+		wait = c.draw(err)
+	}
+	if p.MaxAttempts > 0 && c.attempts-c.spared >= p.MaxAttempts {
+		return 0, c.gaveUp("", nil)
 	}
 	if p.MaxElapsed > 0 && wait >= p.MaxElapsed-time.Since(c.start) {
 		failed := c.gaveUp(fmt.Sprintf("the next wait of %v would pass the limit of %v", round(wait), p.MaxElapsed), nil)
@@ -144,6 +140,23 @@ func (c *call) next(ctx context.Context, err error, wait time.Duration, again bo
 		return 0, c.gaveUp("the budget for repeats is spent", ErrBudget)
 	}
 	return wait, nil
+}
+
+// draw returns the wait before the next attempt where err does not ask for one.
+func (c *call) draw(err error) time.Duration {
+	noLeader := c.method != "" && isNoLeader(err)
+	if noLeader && c.leaderless.spares() {
+		c.spared++
+		return c.leaderless.wait()
+	}
+	if c.waits == nil {
+		c.waits = c.policy.backoff()
+	}
+	wait := c.waits.Next()
+	if noLeader {
+		wait = max(wait, c.leaderless.wait())
+	}
+	return wait
 }
 
 // takeIn remembers the failure of an attempt.

@@ -2,43 +2,56 @@ package retry
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// electionWait is the least wait once two members have said that they have no leader; it doubles. With the default of five
-// attempts that spans 1.75 s, and so most elections of a cluster with etcd's own timing.
-const electionWait = 250 * time.Millisecond
+const (
+	// electionWait is the least wait once an election is likely; it doubles. With the default of five attempts that spans
+	// 1.75 s, and so most elections of a cluster with etcd's own timing.
+	electionWait = 250 * time.Millisecond
 
-// leaderless is what a call has heard of members without a leader. One of them may be cut off from the others, and the next
-// attempt meets another; of two, an election is likely, and attempts that come before it has ended are wasted.
+	// wrongMember is how often a call may meet the one member without a leader before that counts as an attempt, and
+	// wrongMemberWait the most that it waits before it tries the next. Callers share gRPC's turns: each may meet it many times.
+	wrongMember     = 16
+	wrongMemberWait = 20 * time.Millisecond
+)
+
+// leaderless is what a call of a client has heard of members without a leader. One of them may be cut off from the others,
+// says so at once, and has asked nobody: that was no attempt at the cluster, and the next one meets another member. When two say
+// so an election is likely, and attempts that come before it has ended are wasted.
 type leaderless struct {
-	member string // the first that said so
-	times  int    // that it was said
-	since  int    // that it was said since two members did
+	member   string // the first that said so
+	alone    int    // how often it did while no other had
+	election int    // how often one was likely
 }
 
 // said notes that a member has no leader.
 func (l *leaderless) said(member string) {
-	l.times++
-	if l.times == 1 {
-		l.member = member
-	}
-	if l.since > 0 || member != l.member {
-		l.since++
+	switch {
+	case l.member == "":
+		l.member, l.alone = member, 1
+	case l.election == 0 && l.member == member && l.alone < wrongMember:
+		l.alone++
+	default:
+		l.election++
 	}
 }
 
-// wait is how long to wait before the next attempt, where the backoff has drawn a time.
-func (l *leaderless) wait(drawn time.Duration) time.Duration {
+// spares reports whether the last attempt does not count.
+func (l *leaderless) spares() bool { return l.election == 0 && l.member != "" }
+
+// wait is the least wait before the next attempt.
+func (l *leaderless) wait() time.Duration {
 	switch {
-	case l.since > 0:
-		return max(drawn, electionWait<<min(l.since-1, 4))
-	case l.times <= 1:
-		return 0
+	case l.election > 0:
+		return electionWait << min(l.election-1, 4)
+	case l.alone > 1:
+		return rand.N(wrongMemberWait)
 	}
-	return drawn
+	return 0
 }
 
 func isNoLeader(err error) bool { return errors.Is(EtcdError(err), rpctypes.ErrNoLeader) }

@@ -305,3 +305,62 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 		t.Log(err)
 	}
 }
+
+// P7 (cilium#3496, etcd#10832, etcd#7321): one of two endpoints hangs, and many call at once. Each call may meet it twice, and none
+// fails: neither a read nor a conditional write.
+func TestNoCallFailsWhileOneOfTwoEndpointsHangs(t *testing.T) {
+	t.Parallel()
+	links := linksTo(t, 2)
+	p := open(t, pool.Config{Endpoints: links.Endpoints()})
+	for _, l := range links {
+		reaches(t, p, l)
+	}
+	etcd, prefix := p.Client(), etcdtest.Prefix(t)
+	links[0].Blackhole(etcdtest.Both)
+	var callers sync.WaitGroup
+	call := func(what string, fn func(ctx context.Context) error) {
+		callers.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			began := time.Now()
+			if err := fn(ctx); err != nil {
+				t.Errorf("%s, after %v: %v", what, time.Since(began), err)
+			}
+		})
+	}
+	const n = 24
+	for i := range n {
+		call("a read", func(ctx context.Context) error {
+			_, err := etcd.Get(ctx, prefix)
+			return err
+		})
+		call("a conditional write", func(ctx context.Context) error {
+			key := fmt.Sprint(prefix, i)
+			is := []clientv3.Cmp{clientv3.Compare(clientv3.Version(key), "=", 0)}
+			result, err := retry.Commit(ctx, etcd.KV, is, []clientv3.Op{clientv3.OpPut(key, "")}, func(ctx context.Context) (retry.Outcome, int64, error) {
+				got, err := etcd.Get(ctx, key)
+				if err != nil || len(got.Kvs) == 0 {
+					return retry.Unknown, 0, err
+				}
+				return retry.Applied, got.Kvs[0].ModRevision, nil // nobody else writes it
+			})
+			if err == nil && result.Outcome != retry.Applied {
+				err = fmt.Errorf("%+v", result)
+			}
+			return err
+		})
+	}
+	callers.Wait()
+	got, err := etcdtest.Client(t).Get(t.Context(), prefix, clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Kvs) != n {
+		t.Errorf("%d keys, want %d", len(got.Kvs), n)
+	}
+	for _, kv := range got.Kvs {
+		if kv.Version != 1 {
+			t.Errorf("%s was written %d times", kv.Key, kv.Version)
+		}
+	}
+}
