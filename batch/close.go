@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 // Close has everything sent that is buffered, and returns when it has its fate: nil, or the failures that no Flush has
@@ -23,7 +25,7 @@ func (w *Writer) Close(ctx context.Context) error {
 		select {
 		case <-w.closed: // both, and nothing is left to be abandoned
 		default:
-			w.abandon(fmt.Errorf("%w: %w", ErrClosed, ended(ctx)))
+			w.abandon(fmt.Errorf("%w: %w", ErrClosed, cause.Of(ctx)))
 			<-w.closed
 		}
 	}

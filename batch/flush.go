@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 // flush is one who waits until everything that was buffered up to a point has its fate.
@@ -42,7 +44,7 @@ func (w *Writer) await(ctx context.Context) error {
 		return w.failures.take()
 	}
 	w.flushes = slices.DeleteFunc(w.flushes, func(g *flush) bool { return f == g })
-	return fmt.Errorf("batch: %d keys have no fate yet: %w", f.left, ended(ctx))
+	return fmt.Errorf("batch: %d keys have no fate yet: %w", f.left, cause.Of(ctx))
 }
 
 // record takes note of writes that have a fate now: their room is free, those who wait for them are a step further, and

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 var (
@@ -57,7 +59,7 @@ func (p Pending) Wait(ctx context.Context) (revision int64, err error) {
 		select {
 		case <-done:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("batch: waiting for the fate of %.128q: %w", p.write.key, ended(ctx))
+			return 0, fmt.Errorf("batch: waiting for the fate of %.128q: %w", p.write.key, cause.Of(ctx))
 		}
 	}
 	f := p.write.fate // not written to any more
@@ -73,13 +75,4 @@ func (p Pending) Superseded() bool {
 	p.writer.mu.Lock()
 	defer p.writer.mu.Unlock()
 	return p.number < p.write.made
-}
-
-// ended is the error of a context that has ended: its Err, with its cause if that says more.
-func ended(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(err, cause) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, cause)
 }

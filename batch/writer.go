@@ -8,6 +8,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 // Writer sends puts and deletes of single keys in as few transactions as it can. It is safe for concurrent use. Close it to
@@ -86,7 +88,7 @@ func (w *Writer) add(ctx context.Context, op write) (Pending, error) {
 		return Pending{}, fmt.Errorf("%w: %.128q takes %d bytes, a transaction at most %d (Options.MaxBytes)",
 			ErrTooLarge, op.key, op.size, w.opts.MaxBytes)
 	case ctx.Err() != nil:
-		return Pending{}, fmt.Errorf("batch: %.128q was not taken: %w", op.key, ended(ctx))
+		return Pending{}, fmt.Errorf("batch: %.128q was not taken: %w", op.key, cause.Of(ctx))
 	}
 
 	w.mu.Lock()
@@ -115,7 +117,7 @@ func (w *Writer) stand(ctx context.Context, g *guest) (err error) {
 	case <-g.let:
 	case <-w.closing:
 	case <-ctx.Done():
-		err = fmt.Errorf("no room in the buffer: %w", ended(ctx))
+		err = fmt.Errorf("no room in the buffer: %w", cause.Of(ctx))
 	}
 	w.mu.Lock()
 	if w.ended {

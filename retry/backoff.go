@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 // Backoff is the waits of a [Policy] without its bounds: a sequence that never ends, for what repairs
@@ -76,7 +78,7 @@ func (b *Backoff) Wait(ctx context.Context) error {
 	if ctx.Err() == nil && sleep(ctx, b.Next()) {
 		return nil
 	}
-	return ended(ctx)
+	return cause.Of(ctx)
 }
 
 // sleep waits for d and reports true, or false as soon as ctx ends.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 // Do calls fn until it returns nil, p gives up or ctx ends, and returns nil or an error that wraps the
@@ -181,7 +183,7 @@ func (c *call) gaveUp(why string, stop error) *gaveUpError {
 
 // stopped is the error of a call whose context has ended.
 func (c *call) stopped(ctx context.Context) error {
-	return c.gaveUp("", ended(ctx))
+	return c.gaveUp("", cause.Of(ctx))
 }
 
 // rejected is the error of a call that the breaker holds back.

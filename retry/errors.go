@@ -1,7 +1,6 @@
 package retry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -93,15 +92,6 @@ func (e *gaveUpError) Unwrap() []error {
 		}
 	}
 	return errs
-}
-
-// ended is the error of a context that has ended: its Err, with its cause if that says more.
-func ended(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if cause == nil || errors.Is(err, cause) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, cause)
 }
 
 // counted is so many of something.
