@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,18 +31,10 @@ import (
 	"github.com/etcdkit/etcdkit/retry"
 )
 
-// seconds is how long tests of tokens that expire run: short in CI, and as long as ETCDKIT_POOL_SECONDS says elsewhere.
-func seconds(t *testing.T) time.Duration {
+// seconds is how long a test lives with something, unless ETCDKIT_POOL_SECONDS says otherwise.
+func seconds(t *testing.T, otherwise uint64) time.Duration {
 	t.Helper()
-	text := os.Getenv("ETCDKIT_POOL_SECONDS")
-	if text == "" {
-		return 10 * time.Second
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("ETCDKIT_POOL_SECONDS=%s", text)
-	}
-	return time.Duration(n) * time.Second
+	return time.Duration(number(t, "ETCDKIT_POOL_SECONDS", otherwise)) * time.Second
 }
 
 // unhurried is a policy that a busy machine does not run into.

@@ -33,7 +33,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 // F6, F5: far away, with jitter and connections that break, a session with defaults is not lost and a view removes nobody.
 func TestADistantClusterCostsNoSessionAndNoInstance(t *testing.T) {
 	t.Parallel()
-	during := time.Duration(number(t, "ETCDKIT_POOL_SECONDS", 20)) * time.Second
+	during := seconds(t, 60)
 	for _, way := range []time.Duration{100 * time.Millisecond, 300 * time.Millisecond} { // there and back
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()

@@ -26,7 +26,7 @@ func TestTokensThatLiveForTwoSecondsAreNoticedByNobody(t *testing.T) {
 	l := under(t, p, "k/")
 	l.sources(t, p.Client(), "s/")
 	began, before := time.Now(), g.desk.total.Load()
-	l.during(seconds(t))
+	l.during(seconds(t, 10))
 	l.end()
 	took := time.Since(began)
 	if n := g.desk.total.Load() - before; n < 2 || n > int64(took/(500*time.Millisecond)) {
