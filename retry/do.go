@@ -147,7 +147,7 @@ func (c *call) next(ctx context.Context, err error, wait time.Duration, again bo
 // draw returns the wait before the next attempt where err does not ask for one.
 func (c *call) draw(err error) time.Duration {
 	noLeader := c.method != "" && isNoLeader(err)
-	if noLeader && c.leaderless.spares() {
+	if noLeader && c.policy.MaxAttempts != 1 && c.leaderless.spares() {
 		c.spared++
 		return c.leaderless.wait()
 	}

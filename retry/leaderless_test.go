@@ -17,7 +17,7 @@ import (
 
 // leaderlessCall makes a read that meets these members one after the other, each without a leader, and returns when the
 // attempts were made, from the first one on.
-func leaderlessCall(t *testing.T, members ...string) (at []time.Duration) {
+func leaderlessCall(t *testing.T, p Policy, members ...string) (at []time.Duration) {
 	t.Helper()
 	cc, err := grpc.NewClient("passthrough:///nowhere", grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -25,7 +25,8 @@ func leaderlessCall(t *testing.T, members ...string) (at []time.Duration) {
 	}
 	defer cc.Close()
 	began := time.Now()
-	err = newDialed(Policy{ConnectTimeout: -1, ReadTimeout: time.Minute}).unary(t.Context(), pb.KV_Range_FullMethodName, &pb.RangeRequest{}, nil, cc,
+	p.ConnectTimeout, p.ReadTimeout = -1, time.Minute
+	err = newDialed(p).unary(t.Context(), pb.KV_Range_FullMethodName, &pb.RangeRequest{}, nil, cc,
 		func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
 			for _, o := range opts {
 				if p, ok := o.(grpc.PeerCallOption); ok {
@@ -43,7 +44,7 @@ func leaderlessCall(t *testing.T, members ...string) (at []time.Duration) {
 
 func TestAnElectionIsWaitedForWhenTwoMembersHaveNoLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		at := leaderlessCall(t, "a", "b", "c", "a", "b", "c")
+		at := leaderlessCall(t, Policy{}, "a", "b", "c", "a", "b", "c")
 		if len(at) != 1+defaultMaxAttempts || at[1] != 0 {
 			t.Fatalf("attempts at %v: the first does not count, and the second is to be made at once", at)
 		}
@@ -58,7 +59,7 @@ func TestAnElectionIsWaitedForWhenTwoMembersHaveNoLeader(t *testing.T) {
 // With many callers a call may meet the same member many times: that is no election, nor worth a wait.
 func TestTheOneMemberWithoutALeaderIsPassedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		at := leaderlessCall(t, slices.Repeat([]string{"a"}, wrongMember+defaultMaxAttempts)...)
+		at := leaderlessCall(t, Policy{}, slices.Repeat([]string{"a"}, wrongMember+defaultMaxAttempts)...)
 		if len(at) != wrongMember+defaultMaxAttempts || at[1] != 0 {
 			t.Fatalf("attempts at %v", at)
 		}
@@ -69,6 +70,14 @@ func TestTheOneMemberWithoutALeaderIsPassedOver(t *testing.T) {
 		}
 		if wait := at[wrongMember+1] - at[wrongMember]; wait < electionWait { // it is the only one there is
 			t.Errorf("after %d attempts the wait is %v", wrongMember, wait)
+		}
+	})
+}
+
+func TestWhoAsksForOneAttemptGetsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if at := leaderlessCall(t, Policy{MaxAttempts: 1}, "a", "b"); len(at) != 1 {
+			t.Errorf("attempts at %v", at)
 		}
 	})
 }

@@ -29,8 +29,8 @@ const (
 // A Policy is plain data: it may be copied, and used by any number of goroutines at once as long as
 // Retryable may. Copies share the Budget and the Breaker.
 type Policy struct {
-	// MaxAttempts is how often the function is called in all, the first time included. Default 5. With [DialOptions] it does
-	// not count, up to 16 times a call, that the same member alone says at once that it has no leader.
+	// MaxAttempts is how often the function is called in all, the first time included. Default 5. With [DialOptions], and
+	// unless it is 1, it does not count, up to 16 times a call, that the same member alone says at once that it has no leader.
 	MaxAttempts int
 
 	// MaxElapsed bounds the whole call: all attempts and the waits between them. The last attempt's
