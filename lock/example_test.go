@@ -69,6 +69,22 @@ func ExampleMutex_TryLock() {
 	work(held.Context(), held.Guard().Token)
 }
 
+// Several locks are held together, or none of them: no two who want the same ones in another order wait for each other.
+func ExampleMulti() {
+	var sess *session.Session // see Example
+	var client *clientv3.Client
+
+	from, to := "accounts/7", "accounts/9"
+	err := lock.NewMulti(sess, from, to).Do(context.Background(), func(ctx context.Context, guards []fence.Guard) error {
+		kv := guards[0].KV(guards[1].KV(client.KV)) // what is written, is written while both are held
+		_, err := kv.Txn(ctx).Then(clientv3.OpPut("balance/7", "90"), clientv3.OpPut("balance/9", "110")).Commit()
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
 // Inspect tells people who holds a lock, and since when.
 func ExampleInspect() {
 	var client *clientv3.Client // see Example
