@@ -50,7 +50,7 @@ func Campaign(ctx context.Context, s *session.Session, name, value string) (*Ter
 	if turn.Within(ctx, s, prefix) {
 		return failed(ErrReentrant)
 	}
-	place, err := turn.Join(ctx, s, prefix, value)
+	place, err := turn.Join(ctx, s, prefix, turn.Share{}, value)
 	if err != nil {
 		return failed(err)
 	}

@@ -67,7 +67,7 @@ func (m Mutex) Lock(ctx context.Context) (*Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := turn.Join(ctx, sess, turn.Prefix(m.name), newOwner().encode())
+	place, err := turn.Join(ctx, sess, turn.Prefix(m.name), turn.Share{}, newOwner().encode())
 	if err != nil {
 		return nil, m.failed(err)
 	}
@@ -86,7 +86,7 @@ func (m Mutex) TryLock(ctx context.Context) (*Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := turn.Try(ctx, sess, turn.Prefix(m.name), newOwner().encode())
+	place, err := turn.Try(ctx, sess, turn.Prefix(m.name), turn.Share{}, newOwner().encode())
 	if errors.Is(err, turn.ErrTaken) {
 		return nil, m.failed(ErrLocked)
 	}

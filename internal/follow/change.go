@@ -12,15 +12,20 @@ type Entry = mvccpb.KeyValue
 
 // Event is one key's step from an older state to a newer one.
 type Event struct {
-	Key string
-	Old *Entry // nil if the key was not there before
-	New *Entry // nil if the key is gone
+	Key      string
+	Old      *Entry // nil if the key was not there before, or that is not known
+	New      *Entry // nil if the key is gone
+	Revision int64  // at which it happened; 0 if it was found by a read
 }
 
 // Change is a step of a whole view.
 type Change struct {
 	// Revision is the revision that the view is at with this change applied.
 	Revision int64
+
+	// Complete is the revision up to which nothing is missing of any key. It is Revision but for a view of several single
+	// keys, whose watches have no order among each other: there it is the revision of the last read.
+	Complete int64
 
 	// Generation counts how often etcd's history turned out to be another than the view knew: an older one, a foreign one,
 	// or one with an event that was never sent.
@@ -73,8 +78,9 @@ type entries map[string]*Entry
 
 // apply takes in the events of a watch response after revision, and returns those that changed anything. It stops, and
 // reports false, at an event that does not follow from what is known: one before it was lost, or it is from another
-// history. Every put says which version of the key it makes, and only a key that is there can be deleted.
-func (e entries) apply(events []*mvccpb.Event, after int64) (told []Event, follows bool) {
+// history. Every put says which version of the key it makes, and only a key that is there can be deleted. If only deletions
+// are brought, whether one follows cannot be told.
+func (e entries) apply(events []*mvccpb.Event, after int64, deletions bool) (told []Event, follows bool) {
 	told = make([]Event, 0, len(events))
 	for _, ev := range events {
 		if ev.Kv.ModRevision <= after {
@@ -83,18 +89,18 @@ func (e entries) apply(events []*mvccpb.Event, after int64) (told []Event, follo
 		key := string(ev.Kv.Key)
 		old := e[key]
 		switch {
-		case ev.Type == mvccpb.Event_DELETE && old == nil:
+		case ev.Type == mvccpb.Event_DELETE && old == nil && !deletions:
 			return told, false
 		case ev.Type == mvccpb.Event_DELETE:
 			delete(e, key)
-			told = append(told, Event{Key: key, Old: old})
+			told = append(told, Event{Key: key, Old: old, Revision: ev.Kv.ModRevision})
 		case old == nil && ev.Kv.Version != 1:
 			return told, false
 		case old != nil && (ev.Kv.Version != old.Version+1 || ev.Kv.CreateRevision != old.CreateRevision):
 			return told, false
 		default:
 			e[key] = ev.Kv
-			told = append(told, Event{Key: key, Old: old, New: ev.Kv})
+			told = append(told, Event{Key: key, Old: old, New: ev.Kv, Revision: ev.Kv.ModRevision})
 		}
 	}
 	return told, true

@@ -118,7 +118,7 @@ func TestEventsUpToTheReadAreDroppedAndTheOthersBuildTheView(t *testing.T) {
 			for n < len(rest) && rest[n].Kv.ModRevision == rest[n-1].Kv.ModRevision {
 				n++
 			}
-			events, follows := view.apply(rest[:n], read)
+			events, follows := view.apply(rest[:n], read, false)
 			if !follows {
 				t.Fatal("an event does not follow from those before")
 			}

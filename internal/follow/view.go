@@ -42,6 +42,7 @@ type view struct {
 	content    entries
 	synced     bool // has been read once
 	revision   int64
+	lastRead   int64 // revision of the last read
 	cluster    uint64
 	generation int64
 
@@ -222,14 +223,14 @@ func (v *view) resync(r *reading, heard, stream int64) {
 	}
 	diff := v.content.replace(r.entries)
 	first := !v.synced
-	v.synced, v.revision, v.cluster = true, r.revision, r.cluster
+	v.synced, v.revision, v.lastRead, v.cluster = true, r.revision, r.revision, r.cluster
 	v.supersede()
 	v.pulse.readAt(r.sent, r.revision, stream)
 	for _, f := range v.followers {
 		if first {
 			f.obs.Changed(v.everything())
 		} else {
-			f.obs.Changed(Change{Revision: v.revision, Generation: v.generation, Events: diff})
+			f.obs.Changed(v.step(diff))
 		}
 		f.obs.Live()
 	}
@@ -335,10 +336,10 @@ func (v *view) take(s *stretch, resp *clientv3.WatchResponse) (doubt, error) {
 	}
 	// The header may name a later revision than the events of a long catching-up reach.
 	v.revision = max(v.revision, resp.Events[len(resp.Events)-1].Kv.ModRevision)
-	events, follows := v.content.apply(resp.Events, s.floor)
+	events, follows := v.content.apply(resp.Events, s.floor, v.rng.deletions)
 	v.pulse.event(v.revision)
 	if len(events) > 0 {
-		v.tell(Change{Revision: v.revision, Generation: v.generation, Events: events})
+		v.tell(v.step(events))
 	}
 	if !follows {
 		return d, errDiverged
@@ -415,7 +416,18 @@ func (v *view) obey(cmd command) {
 
 // everything is the first change that a follower gets.
 func (v *view) everything() Change {
-	return Change{Revision: v.revision, Generation: v.generation, Initial: true, Events: v.content.all()}
+	c := v.step(v.content.all())
+	c.Initial = true
+	return c
+}
+
+// step is a change to the present revision.
+func (v *view) step(events []Event) Change {
+	c := Change{Revision: v.revision, Complete: v.revision, Generation: v.generation, Events: events}
+	if !v.rng.single() {
+		c.Complete = v.lastRead
+	}
+	return c
 }
 
 func (v *view) tell(c Change) {

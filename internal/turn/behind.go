@@ -2,144 +2,129 @@ package turn
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
+	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/internal/call"
-	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
-// near is how many older keys a waiter watches one by one. It is woken when it has come that near, in time to
-// open those watches before its turn.
-const near = 8
+const (
+	// near is how many older keys a waiter watches. It reads who is older still when the farthest of them goes, so that the
+	// answer is there before its turn.
+	near = 2
+
+	// crowd is how long a line may be, for each who waits in it through one client, for that client to follow all of it: one
+	// watch that brings two events a turn is then less than so many watches that bring six for each place.
+	crowd = 4
+
+	// lookAgain is after how long, on average, a waiter reads the line although nothing seems to have happened: servers have lost
+	// events before (etcd#18089, etcd#19179).
+	lookAgain = time.Minute
+)
 
 // waitBehind waits for the turn in a long line, without following all of it.
 //
-// It reads the keys right ahead, youngest first. If there are more than it wants to watch, it waits for the
-// farthest of them to go, and reads again. Otherwise these are all the older keys there are, and none can be
-// added: it waits for each to go. Whether its own key is still there is then read once more, since the watches
-// of several keys have no order among each other.
-func (p *Place) waitBehind(ctx context.Context) error {
+// It watches its own key and those right ahead. When the farthest goes it reads how many are older still. If they are more
+// than it watches, it goes on with those that are right ahead now. Otherwise they are all the older keys there are, and none can
+// be added: it waits for each to go. The turn comes with an event then, without a read.
+//
+// The watches of several keys have no order among each other. So the own key may be gone when the turn comes, deleted by
+// somebody, and the word of it still on its way; it ends the hold when it comes.
+func (p *Place) waitBehind(ctx context.Context) (err error) {
+	p.seat = newSeat(p.key, p.token)
+	closeIdleLine(p.id())
+	// What was seen on entering may be keys of lines further below only. They are not all there are in any case.
+	ahead, all := p.older, false
 	for {
-		older, err := p.ahead(ctx, near+1)
-		if err != nil {
-			return err
+		var awaited []member
+		if len(ahead) > 0 {
+			ahead = ahead[max(0, len(ahead)-near):]
+			awaited = ahead
+			if !all {
+				awaited = ahead[:1]
+			}
+			gone, err := p.departed(ctx, ahead, awaited)
+			if err != nil {
+				return err
+			}
+			if !gone {
+				all, awaited = false, nil
+			}
 		}
-		if len(older) == 0 {
-			return nil // and its own key was there in the same read
+		if all {
+			return nil
 		}
-		if len(older) > near {
-			older = older[len(older)-1:]
-		}
-		if err := p.waitForKeys(ctx, older); err != nil {
+		if ahead, all, err = p.ahead(ctx, awaited); err != nil {
 			return err
 		}
 	}
 }
 
-// ahead returns up to n keys of the line that are older than the place, the youngest first, read at one
-// revision together with the place's own key. It fails if that is gone.
-func (p *Place) ahead(ctx context.Context, n int) ([]*mvccpb.KeyValue, error) {
-	for limit := int64(n); ; limit *= 2 {
-		resp, err := call.Persist(ctx, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return p.sess.Client().KV.Txn(ctx).Then(
-				clientv3.OpGet(p.key, clientv3.WithKeysOnly()),
-				clientv3.OpGet(p.prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(),
-					clientv3.WithMaxCreateRev(p.token-1), clientv3.WithLimit(limit),
-					clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend)),
-			).Commit()
-		})
-		if err != nil {
-			return nil, err
-		}
-		if kvs := own(resp); len(kvs) == 0 || kvs[0].CreateRevision != p.token {
-			return nil, p.errPlaceLost(errGone)
-		}
-		older := resp.Responses[1].GetResponseRange().GetKvs()
-		truncated := int64(len(older)) == limit
-		older = slices.DeleteFunc(older, func(kv *mvccpb.KeyValue) bool { return !InLine(p.prefix, string(kv.Key)) })
-		if len(older) >= n {
-			return older[:n], nil
-		}
-		if !truncated {
-			return older, nil
-		}
-		// Keys of lines further below took the room: look further.
-	}
-}
-
-// waitForKeys waits until all of keys are gone, or the place's own is.
-func (p *Place) waitForKeys(ctx context.Context, keys []*mvccpb.KeyValue) error {
-	w := &departures{
-		own:   p.key,
-		token: p.token,
-		left:  make(map[string]int64, len(keys)),
-		done:  make(chan struct{}),
-		lost:  make(chan struct{}),
-	}
-	watched := []string{p.key}
-	for _, kv := range keys {
-		w.left[string(kv.Key)] = kv.CreateRevision
-		watched = append(watched, string(kv.Key))
-	}
-	f := follow.Attach(p.sess.Client(), follow.Keys(watched...), w)
-	defer f.Close()
+// departed watches the keys ahead and returns when all of those awaited are gone, or, with false, when it is time to read
+// the line again whatever the watches say.
+func (p *Place) departed(ctx context.Context, ahead, awaited []member) (bool, error) {
+	again := time.NewTimer(rand.N(2 * lookAgain))
+	defer again.Stop()
 	select {
-	case <-w.done:
-		return nil
-	case <-w.lost:
-		return p.errPlaceLost(errGone)
+	case <-p.vicinity(ahead).await(awaited, p.seat):
+		return true, nil
+	case <-again.C:
+		return false, nil
+	case <-p.seat.lost:
+		return false, p.errPlaceLost(p.seat.why)
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 }
 
-// departures waits for keys to go. A key that is there again with another create revision has gone: it stands at
-// the end of the line now. The methods run in the view's goroutine, one at a time.
-type departures struct {
-	own   string
-	token int64            // create revision of own
-	left  map[string]int64 // create revisions of the keys that are there still
-	done  chan struct{}    // closed when none is left
-	lost  chan struct{}    // closed when own is gone
-	over  bool             // one of them is closed
-}
-
-// Changed takes in a step of the view of the keys.
-func (w *departures) Changed(c follow.Change) {
-	if w.over {
-		return
-	}
-	there := make(map[string]int64, len(c.Events))
-	for _, ev := range c.Events {
-		there[ev.Key] = 0
-		if ev.New != nil {
-			there[ev.Key] = ev.New.CreateRevision
+// ahead returns the keys right ahead of the place, the oldest first, read at one revision together with the place's own. All
+// reports whether there are no others. It fails if the own key is gone.
+//
+// Any member may answer, and from a revision that is past, if it has seen the place come: older keys can only go, so that the
+// answer names too many at worst. Then, as when it still names one that has gone, the leader is asked.
+func (p *Place) ahead(ctx context.Context, gone []member) (ahead []member, all bool, err error) {
+	for limit, local := int64(near+1), true; ; {
+		resp, err := p.readAhead(ctx, limit, local)
+		if err != nil {
+			return nil, false, err
+		}
+		kvs := resp.Responses[1].GetResponseRange().GetKvs()
+		truncated := int64(len(kvs)) == limit
+		ahead = nil
+		for _, kv := range slices.Backward(inLine(p.prefix, kvs)) {
+			ahead = append(ahead, newMember(p.prefix, kv))
+		}
+		still := func(m member) bool { return slices.Contains(ahead, m) }
+		own := own(resp)
+		switch {
+		case local && (resp.Header.GetRevision() < p.token || slices.ContainsFunc(gone, still)):
+			local = false
+		case len(own) == 0 || own[0].CreateRevision != p.token:
+			return nil, false, p.errPlaceLost(errGone)
+		case len(ahead) > near:
+			return ahead, false, nil
+		case !truncated:
+			return ahead, true, nil
+		default:
+			limit *= 2 // keys of lines further below took the room: look further
 		}
 	}
-	if now, told := there[w.own]; (told || c.Initial) && now != w.token {
-		w.finish(w.lost)
-		return
-	}
-	for key, token := range w.left {
-		if now, told := there[key]; (told || c.Initial) && now != token {
-			delete(w.left, key)
-		}
-	}
-	if len(w.left) == 0 {
-		w.finish(w.done)
-	}
 }
 
-func (w *departures) finish(how chan struct{}) {
-	w.over = true
-	close(how)
+// readAhead reads the place's own key and the youngest of those older; with local, as the member knows them that is asked.
+func (p *Place) readAhead(ctx context.Context, limit int64, local bool) (*clientv3.TxnResponse, error) {
+	own := []clientv3.OpOption{clientv3.WithKeysOnly()}
+	older := []clientv3.OpOption{
+		clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(limit), clientv3.WithMaxCreateRev(p.token - 1),
+		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend),
+	}
+	if local {
+		own, older = append(own, clientv3.WithSerializable()), append(older, clientv3.WithSerializable())
+	}
+	return call.Persist(ctx, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return p.sess.Client().KV.Txn(ctx).Then(clientv3.OpGet(p.key, own...), clientv3.OpGet(p.prefix, older...)).Commit()
+	})
 }
-
-// Stale does nothing: what is not known changes nobody's turn.
-func (w *departures) Stale(error) {}
-
-// Live does nothing either: what was missed came with Changed.
-func (w *departures) Live() {}

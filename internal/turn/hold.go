@@ -4,15 +4,9 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/etcdkit/etcdkit/fence"
-	"github.com/etcdkit/etcdkit/internal/follow"
 )
-
-// watchAfter is how long a hold lasts before its own key is watched. Opened for every hold, the watch would
-// make an uncontended lock a third slower.
-const watchAfter = 250 * time.Millisecond
 
 // errReleased is the cause of a hold's context after its release: no loss, its owner asked for it.
 var errReleased = errors.New("released by its owner")
@@ -22,11 +16,6 @@ type Hold struct {
 	place *Place
 	ctx   *owned
 	end   context.CancelCauseFunc
-
-	mu       sync.Mutex
-	watch    *time.Timer      // guarded by mu: opens the watch of the own key
-	follower *follow.Follower // guarded by mu: the watch, once it is open
-	over     bool             // guarded by mu: no watch may be opened any more
 
 	once     sync.Once
 	released chan struct{} // closed when etcd has answered the release
@@ -38,17 +27,12 @@ func Own(p *Place) *Hold {
 	h := &Hold{place: p, released: make(chan struct{})}
 	inner, end := context.WithCancelCause(p.sess.Context())
 	h.ctx, h.end = &owned{Context: inner, hold: h, end: end}, end
-	context.AfterFunc(inner, h.unwatch)
 	if p.seat != nil {
-		// The view of the line that brought the turn also sees the key go.
-		p.sess.Go(h.watchSeat)
-		return h
+		p.sess.Go(h.watchSeat) // whatever brought the turn also sees the key go
+	} else {
+		p.leaves = append(p.leaves, p.watchOwn(h.lose))
 	}
-	h.mu.Lock()
-	if !h.over {
-		h.watch = time.AfterFunc(watchAfter, h.watchKey)
-	}
-	h.mu.Unlock()
+	context.AfterFunc(inner, p.standUp)
 	return h
 }
 
@@ -96,7 +80,7 @@ func (h *Hold) lose(why error) {
 	h.place.sess.Probe() // if the whole lease is gone, the session should not learn it last
 }
 
-// watchSeat waits for the view of the line to see the key go, until the hold ends.
+// watchSeat waits for the key to be seen gone, until the hold ends.
 func (h *Hold) watchSeat(context.Context) {
 	select {
 	case <-h.place.seat.lost:
@@ -104,70 +88,6 @@ func (h *Hold) watchSeat(context.Context) {
 	case <-h.ctx.Done():
 	}
 }
-
-// watchKey opens the watch of the own key.
-func (h *Hold) watchKey() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.over {
-		return
-	}
-	h.follower = follow.Attach(h.place.sess.Client(), follow.Keys(h.place.key), &ownKey{hold: h})
-	h.follower.Heard(h.place.token)
-}
-
-// unwatch ends the watching of the own key. It runs when the hold has ended.
-func (h *Hold) unwatch() {
-	h.mu.Lock()
-	h.over = true
-	if h.watch != nil {
-		h.watch.Stop()
-	}
-	f := h.follower
-	h.mu.Unlock()
-	if f != nil {
-		f.Close()
-	}
-	if h.place.seat != nil {
-		h.place.line.stop(h.place.seat, h.place.sess)
-	}
-}
-
-// ownKey observes a hold's own key.
-type ownKey struct {
-	hold       *Hold
-	generation int64 // of the view, when it was joined
-}
-
-// Changed ends the hold if the key is not the one that was created, or etcd's past not the one it knew.
-func (o *ownKey) Changed(c follow.Change) {
-	if c.Initial {
-		o.generation = c.Generation
-	}
-	if c.Generation != o.generation {
-		o.hold.lose(errRestored)
-		return
-	}
-	if c.Revision < o.hold.place.token {
-		// Either a view from before this acquisition, and the key's creation is still to come; or etcd has been restored to
-		// that time, which a renewal finds out, and the view, as it has heard of the token.
-		o.hold.place.sess.Probe()
-		return
-	}
-	there := !c.Initial
-	for _, ev := range c.Events {
-		there = ev.New != nil && ev.New.CreateRevision == o.hold.place.token
-	}
-	if !there {
-		o.hold.lose(errGone)
-	}
-}
-
-// Stale does nothing: while etcd cannot be asked, the session's window decides.
-func (o *ownKey) Stale(error) {}
-
-// Live does nothing either: what was missed came with Changed.
-func (o *ownKey) Live() {}
 
 // owned is a context that ends with a hold. It looks at the clock as its session's does, and names the line that is
 // held.

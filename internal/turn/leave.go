@@ -26,6 +26,7 @@ var errUnresolved = errors.New("outcome unknown: etcd did not answer before the 
 // It returns fence.ErrLost if the place was lost before, or if its fate is unknown because the lease
 // ended first.
 func (p *Place) Leave(ctx context.Context) error {
+	p.standUp()
 	answered := make(chan struct{})
 	var result error
 	started := p.sess.Go(func(life context.Context) {

@@ -2,11 +2,11 @@ package turn
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/internal/follow"
@@ -17,9 +17,6 @@ import (
 // turn over at once; opening one costs two round trips first.
 const linger = 5 * time.Second
 
-// errRestored is why a place is lost when etcd's history was replaced.
-var errRestored = errors.New("etcd's revision went backwards: its data was restored")
-
 // lineID tells lines apart: the same name through two clients may be two different users'.
 type lineID struct {
 	client *clientv3.Client
@@ -29,8 +26,25 @@ type lineID struct {
 // lines are the views of lines that are open in this process.
 var lines = struct {
 	sync.Mutex
-	open map[lineID]*line // guarded by Mutex, as are every line's uses and idle
-}{open: map[lineID]*line{}}
+	open    map[lineID]*line // guarded by Mutex, as are every line's uses and idle
+	waiters map[lineID]int   // guarded by Mutex: places that wait, or own after they have waited
+}{open: map[lineID]*line{}, waiters: map[lineID]int{}}
+
+// joinCrowd counts the place among those who wait in its line through the same client, until it stands up.
+func (p *Place) joinCrowd() (waiters int) {
+	id := p.id()
+	lines.Lock()
+	defer lines.Unlock()
+	lines.waiters[id]++
+	p.leaves = append(p.leaves, func() {
+		lines.Lock()
+		defer lines.Unlock()
+		if lines.waiters[id]--; lines.waiters[id] == 0 {
+			delete(lines.waiters, id)
+		}
+	})
+	return lines.waiters[id]
+}
 
 // line is a synced view of one line, shared by the places in it that this process holds through one client.
 type line struct {
@@ -52,21 +66,12 @@ type line struct {
 type member struct {
 	key   string
 	token int64
+	share Share
 }
 
-// seat is what a place of this process learns from the view.
-type seat struct {
-	member
-	turn chan struct{} // closed when the place owns
-	lost chan struct{} // closed when it is gone; why says how
-	why  error         // read after lost
-}
-
-// following reports whether the view of a line is open.
-func following(client *clientv3.Client, prefix string) bool {
-	lines.Lock()
-	defer lines.Unlock()
-	return lines.open[lineID{client, prefix}] != nil
+func newMember(prefix string, kv *mvccpb.KeyValue) member {
+	key := string(kv.Key)
+	return member{key: key, token: kv.CreateRevision, share: ShareOf(prefix, key)}
 }
 
 // useLine returns the view of a line, opened if it was not.
@@ -115,15 +120,25 @@ func (l *line) closeIfIdle() {
 	l.follower.Close()
 }
 
+// closeIdleLine closes the view of a line if nobody uses it.
+func closeIdleLine(id lineID) {
+	lines.Lock()
+	l := lines.open[id]
+	lines.Unlock()
+	if l != nil {
+		l.closeIfIdle()
+	}
+}
+
 // sit registers a place and returns what it will learn.
 func (l *line) sit(key string, token int64) *seat {
-	s := &seat{member: member{key, token}, turn: make(chan struct{}), lost: make(chan struct{})}
+	s := newSeat(key, token)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.seats[key] = s
 	l.unseen[key] = s
 	l.look(s)
-	l.callFirst()
+	l.call()
 	return s
 }
 
@@ -147,7 +162,7 @@ func (l *line) Changed(c follow.Change) {
 		}
 		l.drop(ev.Key)
 		if ev.New != nil {
-			l.insert(member{ev.Key, ev.New.CreateRevision})
+			l.insert(newMember(l.id.prefix, ev.New))
 		}
 	}
 	l.revision = c.Revision
@@ -167,7 +182,7 @@ func (l *line) Changed(c follow.Change) {
 	for _, s := range l.unseen { // put, and gone again, while the view was cut off: no event tells
 		l.look(s)
 	}
-	l.callFirst()
+	l.call()
 }
 
 // Stale does nothing: what is not known changes nobody's turn, and a session that cannot be renewed ends.
@@ -188,20 +203,17 @@ func (l *line) look(s *seat) {
 	}
 }
 
-// callFirst tells the place whose turn it is, if it is one of this process. The line is known at one revision
-// here: the oldest key is there, and nothing older is.
-func (l *line) callFirst() {
-	if len(l.order) == 0 {
-		return
-	}
-	s := l.seats[l.order[0].key]
-	if s == nil || s.token != l.order[0].token {
-		return
-	}
-	select {
-	case <-s.turn:
-	default:
-		close(s.turn)
+// call tells the places whose turn it is, if they are of this process. The line is known at one revision here: those
+// keys are there, and nothing else is older.
+func (l *line) call() {
+	var f filling
+	for _, m := range l.order {
+		if !f.add(m.share) {
+			return
+		}
+		if s := l.seats[m.key]; s != nil && s.token == m.token {
+			s.call()
+		}
 	}
 }
 
@@ -222,7 +234,7 @@ func (l *line) drop(key string) {
 		return
 	}
 	delete(l.tokens, key)
-	i, _ := slices.BinarySearchFunc(l.order, member{key, token}, byToken)
+	i, _ := slices.BinarySearchFunc(l.order, member{token: token}, byToken)
 	for ; i < len(l.order) && l.order[i].token == token; i++ {
 		if l.order[i].key == key { // keys put by one transaction share their revision
 			l.order = slices.Delete(l.order, i, i+1)
@@ -241,39 +253,14 @@ func byToken(a, b member) int {
 	return 0
 }
 
-// errGone is why a place is lost whose key is no longer there.
-var errGone = errors.New("key is gone")
-
-// end tells the place that it is lost.
-func (s *seat) end(why error) {
-	select {
-	case <-s.lost:
-	default:
-		s.why = why
-		close(s.lost)
-	}
-}
-
 // waitInView waits for the turn in the view of the whole line.
 func (p *Place) waitInView(ctx context.Context) error {
 	l := useLine(p.sess.Client(), p.prefix)
 	l.follower.Heard(p.token)
-	s := l.sit(p.key, p.token)
-	select {
-	case <-s.turn:
-		p.seat, p.line = s, l
-		return nil
-	case <-s.lost:
-		l.stop(s, p.sess)
-		return p.errPlaceLost(s.why)
-	case <-ctx.Done():
-		l.stop(s, p.sess)
-		return context.Cause(ctx)
-	}
-}
-
-// stop ends a place's use of the view.
-func (l *line) stop(s *seat, sess *session.Session) {
-	l.rise(s)
-	l.leave(sess)
+	p.seat = l.sit(p.key, p.token)
+	p.leaves = append(p.leaves, func() {
+		l.rise(p.seat)
+		l.leave(p.sess)
+	})
+	return p.sit(ctx)
 }

@@ -147,8 +147,8 @@ func TestALineKnowsWhoseTurnItIsWhateverItMissed(t *testing.T) {
 				gone := w.keys[s.key] != s.token
 				first := !gone && order[0] == s.key
 				if is(s.lost) != gone || is(s.turn) != (first || before) {
-					t.Fatalf("round %d, step %d: %+v: lost %t, want %t; turn %t, want %t (before: %t)",
-						round, step, s.member, is(s.lost), gone, is(s.turn), first, before)
+					t.Fatalf("round %d, step %d: %s: lost %t, want %t; turn %t, want %t (before: %t)",
+						round, step, s.key, is(s.lost), gone, is(s.turn), first, before)
 				}
 				sitting[s] = before || first
 			}

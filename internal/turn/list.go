@@ -30,12 +30,21 @@ func Owner(ctx context.Context, client *clientv3.Client, prefix string) (*mvccpb
 
 // oldest reads keys of a line in the order in which they came.
 func oldest(ctx context.Context, client *clientv3.Client, prefix string, opts ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
-	opts = append(opts, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
 	resp, err := call.Do(ctx, client, "read the line", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return client.KV.Get(ctx, prefix, opts...)
+		return client.KV.Get(ctx, prefix, byAge(opts...)...)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(resp.Kvs, func(kv *mvccpb.KeyValue) bool { return !InLine(prefix, string(kv.Key)) }), nil
+	return inLine(prefix, resp.Kvs), nil
+}
+
+// byAge are the options of a read of a line, the oldest key first.
+func byAge(opts ...clientv3.OpOption) []clientv3.OpOption {
+	return append(opts, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+}
+
+// inLine drops the keys of lines further below.
+func inLine(prefix string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
+	return slices.DeleteFunc(kvs, func(kv *mvccpb.KeyValue) bool { return !InLine(prefix, string(kv.Key)) })
 }

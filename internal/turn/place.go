@@ -2,8 +2,8 @@ package turn
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,37 +16,39 @@ import (
 	"github.com/etcdkit/etcdkit/session"
 )
 
-// ErrTaken says that somebody stands in the line already.
-var ErrTaken = errors.New("turn: taken")
-
 // shortLine is how many others a line holds at most for its waiters to follow all of it.
-const shortLine = 16
+const shortLine = 6
 
 // Prefix is the line of a name.
 func Prefix(name string) string { return name + "/" }
 
 // InLine reports whether key stands in the line itself, and not in one further below.
 func InLine(prefix, key string) bool {
-	return len(key) > len(prefix) && strings.HasPrefix(key, prefix) && !strings.Contains(key[len(prefix):], "/")
+	return len(key) > len(prefix) && strings.HasPrefix(key, prefix) && !strings.Contains(key[len(prefix):], "/") &&
+		!isSlot(prefix, key)
 }
 
 // Place is one place in a line: a key that lives as long as the session. It is not safe for concurrent use.
 type Place struct {
 	sess   *session.Session
 	prefix string
+	share  Share
 	key    string
 	free   func() // lets the key be used again
 	token  int64  // create revision of the key
 
-	first bool // nobody was older when the line was entered
-	short bool // the line was short when it was entered
+	// What was seen when the line was entered.
+	first  bool     // the place owned at once
+	others int64    // how many keys there were besides
+	older  []member // those right ahead, the oldest first
 
 	// A creation was sent and not answered: it may arrive late, and create the key once more after it was
 	// deleted.
 	unresolved bool
 
-	line *line // the local view of the line, if that is how the turn came
-	seat *seat // in it
+	seat   *seat       // where it learns of its turn and of its loss, once it waits
+	near   []*vicinity // the views that it has used in a long line
+	leaves []func()    // end what it uses to wait
 }
 
 // id tells the place's line from others.
@@ -59,77 +61,28 @@ func Within(ctx context.Context, sess *session.Session, prefix string) bool {
 	return ok && h.ctx.Err() == nil
 }
 
-func newPlace(sess *session.Session, prefix string) *Place {
-	p := &Place{sess: sess, prefix: prefix}
-	p.key, p.free = sess.Key(prefix)
+func newPlace(sess *session.Session, prefix string, share Share) *Place {
+	p := &Place{sess: sess, prefix: prefix, share: share}
+	p.key, p.free = sess.Key(share.keys(prefix))
 	return p
 }
 
 // Guard proves the place, once it owns.
 func (p *Place) Guard() fence.Guard { return fence.Guard{Key: p.key, Token: fence.Token(p.token)} }
 
-// Join enters the line. ctx bounds it, and the session's end does. On an error nothing stays in line.
-func Join(ctx context.Context, sess *session.Session, prefix, value string) (*Place, error) {
-	p := newPlace(sess, prefix)
-	put := clientv3.OpPut(p.key, value, clientv3.WithLease(sess.Lease()))
-	absent := clientv3.Compare(clientv3.CreateRevision(p.key), "=", 0)
-	resp, err := p.create(ctx, []clientv3.Cmp{absent}, put)
-	if err != nil {
-		return nil, err
-	}
-	p.entered(resp)
-	return p, nil
-}
-
-// Try takes the first place of an empty line, or returns ErrTaken and leaves nothing behind.
-func Try(ctx context.Context, sess *session.Session, prefix, value string) (*Place, error) {
-	p := newPlace(sess, prefix)
-	put := clientv3.OpPut(p.key, value, clientv3.WithLease(sess.Lease()))
-	// Of a range, a comparison asks that every key meets it: none exists.
-	empty := clientv3.Compare(clientv3.CreateRevision(prefix), "=", 0).WithPrefix()
-	resp, err := p.create(ctx, []clientv3.Cmp{empty}, put)
-	if err != nil {
-		return nil, err
-	}
-	if resp.Succeeded || len(own(resp)) > 0 { // ours also if the reply to an earlier attempt was lost
-		p.entered(resp)
-		p.first = true
-		return p, nil
-	}
-	others := resp.Responses[1].GetResponseRange()
-	for _, kv := range others.Kvs {
-		if InLine(prefix, string(kv.Key)) {
-			p.done() // but an earlier attempt may yet find the line empty
-			return nil, ErrTaken
-		}
-	}
-	p.done()
-	// All that was seen are keys of lines further below, which must not stand in the way.
-	p, err = Join(ctx, sess, prefix, value)
-	if err != nil || p.first {
-		return p, err
-	}
-	ahead, err := p.ahead(ctx, 1)
-	if err != nil {
-		return nil, errors.Join(p.explain(ctx, err), p.Leave(ctx))
-	}
-	if len(ahead) > 0 {
-		return nil, errors.Join(ErrTaken, p.Leave(ctx))
-	}
-	p.first = true
-	return p, nil
-}
-
-// create puts the key if cmps hold, and reads it otherwise; in both cases the beginning of the line too.
-// The reply to an attempt may be lost: then the next one finds the key there, and reads it.
-func (p *Place) create(ctx context.Context, cmps []clientv3.Cmp, put clientv3.Op) (*clientv3.TxnResponse, error) {
+// create puts the key if cmps hold, and reads it otherwise; in both cases the youngest of the keys in its way too. The
+// reply to an attempt may be lost: then the next one finds the key there, and reads it.
+func (p *Place) create(ctx context.Context, cmps []clientv3.Cmp, value string) (*clientv3.TxnResponse, error) {
 	both, cancel := join(ctx, p.sess.Context())
 	defer cancel()
-	line := clientv3.OpGet(p.prefix, clientv3.WithPrefix(), clientv3.WithLimit(shortLine+1), clientv3.WithKeysOnly())
+	put := clientv3.OpPut(p.key, value, clientv3.WithLease(p.sess.Lease()))
+	from, to := p.share.inTheWay(p.prefix)
+	look := clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithKeysOnly(), clientv3.WithLimit(shortLine+1),
+		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend))
 	resp, err := call.Persist(both, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		resp, err := p.sess.Client().KV.Txn(ctx).If(cmps...).
-			Then(put, line).
-			Else(clientv3.OpGet(p.key, clientv3.WithKeysOnly()), line).
+			Then(put, look).
+			Else(clientv3.OpGet(p.key, clientv3.WithKeysOnly()), look).
 			Commit()
 		if err != nil && mayHaveApplied(err) {
 			p.unresolved = true
@@ -148,30 +101,27 @@ func own(resp *clientv3.TxnResponse) []*mvccpb.KeyValue {
 	return resp.Responses[0].GetResponseRange().GetKvs()
 }
 
-// entered notes the token and who was there.
-func (p *Place) entered(resp *clientv3.TxnResponse) {
-	p.token = resp.Header.GetRevision()
-	p.sess.Saw(p.token)
-	if !resp.Succeeded {
-		// The key is there from an earlier attempt. If it has gone meanwhile, the token of this revision
-		// names no key, and waiting for the turn will say so.
-		if kvs := own(resp); len(kvs) > 0 {
-			p.token = kvs[0].CreateRevision
-		}
-	}
+// entered takes in the answer to create: whether the place is in line, its token, and who is there besides.
+func (p *Place) entered(resp *clientv3.TxnResponse) (in bool) {
 	line := resp.Responses[1].GetResponseRange()
-	p.short = !line.More
-	p.first = p.short
-	present := false
-	for _, kv := range line.Kvs {
-		switch {
-		case string(kv.Key) == p.key:
-			present = true
-		case kv.CreateRevision < p.token && InLine(p.prefix, string(kv.Key)):
-			p.first = false
+	p.others = line.Count
+	for _, kv := range slices.Backward(line.Kvs) {
+		if string(kv.Key) != p.key && InLine(p.prefix, string(kv.Key)) {
+			p.older = append(p.older, newMember(p.prefix, kv))
 		}
 	}
-	p.first = p.first && present
+	p.token = resp.Header.GetRevision()
+	if !resp.Succeeded {
+		kvs := own(resp)
+		if len(kvs) == 0 {
+			return false
+		}
+		p.token = kvs[0].CreateRevision // it is there from an earlier attempt
+		p.older = slices.DeleteFunc(p.older, func(m member) bool { return m.token > p.token })
+	}
+	p.sess.Saw(p.token)
+	p.first = !line.More && p.share.fits(p.older)
+	return true
 }
 
 // Wait returns when the place owns. ctx bounds the wait. It fails if the session ends or the place is lost;
@@ -183,7 +133,7 @@ func (p *Place) Wait(ctx context.Context) error {
 	both, cancel := join(ctx, p.sess.Context())
 	defer cancel()
 	var err error
-	if p.short || following(p.sess.Client(), p.prefix) {
+	if mine := p.joinCrowd(); !p.share.alone() || p.others <= shortLine || p.others <= int64(mine)*crowd {
 		err = p.waitInView(both)
 	} else {
 		err = p.waitBehind(both)
@@ -195,6 +145,26 @@ func (p *Place) Wait(ctx context.Context) error {
 		return p.explain(ctx, context.Cause(p.sess.Context()))
 	}
 	return nil
+}
+
+// sit waits for the turn in the place's seat.
+func (p *Place) sit(ctx context.Context) error {
+	select {
+	case <-p.seat.turn:
+		return nil
+	case <-p.seat.lost:
+		return p.errPlaceLost(p.seat.why)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// standUp ends what the place uses to learn of its turn and of its loss.
+func (p *Place) standUp() {
+	for _, leave := range slices.Backward(p.leaves) {
+		leave()
+	}
+	p.leaves = nil
 }
 
 // explain says which of the two contexts, if any, a failure comes from.
