@@ -2,13 +2,18 @@ package lock
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/etcdkit/etcdkit/fence"
 	"github.com/etcdkit/etcdkit/internal/turn"
 )
 
-// Held is one acquisition of a lock. It is safe for concurrent use.
+var errNoSlots = errors.New("readers have no slots: there may be any number of them")
+
+// Held is one acquisition of a lock, or of a semaphore's permits. It is safe for concurrent use.
 type Held struct {
+	name string
 	hold *turn.Hold
 }
 
@@ -18,6 +23,23 @@ func (h *Held) Context() context.Context { return h.hold.Context() }
 
 // Guard proves this acquisition, for writes that must not come too late.
 func (h *Held) Guard() fence.Guard { return h.hold.Guard() }
+
+// Slot numbers the holders of a [Semaphore], from 0 to its size less one: no two who hold at a time have the same, whatever their
+// weights. It is the number of a worker, or which of a fleet's instances this is. The lowest number that is free is claimed in etcd when it is first
+// asked for; it is kept until Unlock, or the session's end. Who holds a [Mutex] has slot 0; a reader has none, which is an
+// error.
+//
+// ctx bounds it. Its other errors are the cause of the Context's end, and the endpoint that failed.
+func (h *Held) Slot(ctx context.Context) (int, error) {
+	n, err := h.hold.Slot(ctx)
+	if errors.Is(err, turn.ErrNoSlots) {
+		err = errNoSlots
+	}
+	if err != nil {
+		return 0, fmt.Errorf("lock %q: slot: %w", h.name, err)
+	}
+	return n, nil
+}
 
 // Unlock ends the Context and gives the lock back: this acquisition only, never a newer one. It works with a ctx
 // that is done, then for a moment (150 ms).

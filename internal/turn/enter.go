@@ -15,8 +15,8 @@ var (
 	// ErrTaken says that a place in the line would have to wait.
 	ErrTaken = errors.New("turn: taken")
 
-	// ErrSize says that somebody shares the line by another size.
-	ErrSize = errors.New("in use with another size")
+	// ErrSize says that somebody shares the line by another size. Only locks share.
+	ErrSize = errors.New("lock: in use with another size")
 )
 
 // tries is how often Try looks at a line that changes under its eyes before it enters to see.

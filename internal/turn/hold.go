@@ -16,6 +16,7 @@ type Hold struct {
 	place *Place
 	ctx   *owned
 	end   context.CancelCauseFunc
+	slots slots
 
 	once     sync.Once
 	released chan struct{} // closed when etcd has answered the release
@@ -24,7 +25,7 @@ type Hold struct {
 
 // Own makes a hold of a place whose turn has come.
 func Own(p *Place) *Hold {
-	h := &Hold{place: p, released: make(chan struct{})}
+	h := &Hold{place: p, released: make(chan struct{}), slots: slots{claiming: make(chan struct{}, 1)}}
 	inner, end := context.WithCancelCause(p.sess.Context())
 	h.ctx, h.end = &owned{Context: inner, hold: h, end: end}, end
 	if p.seat != nil {
@@ -61,7 +62,7 @@ func (h *Hold) Release(ctx context.Context) error {
 		}
 		started := h.place.sess.Go(func(life context.Context) {
 			defer close(h.released)
-			h.result = h.place.remove(life)
+			h.result = h.place.remove(life, h.slots.giveBack(h.place)...)
 			if lost != nil {
 				h.result = lost
 			}

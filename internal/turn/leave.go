@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -51,13 +52,15 @@ func (p *Place) await(ctx context.Context, answered <-chan struct{}, result func
 	}
 }
 
-// remove deletes the key if it is still the one that was created, for as long as life lasts.
-func (p *Place) remove(life context.Context) error {
+// remove deletes the key if it is still the one that was created, for as long as life lasts. Besides goes with it, and is done
+// also if the key is gone.
+func (p *Place) remove(life context.Context, besides ...clientv3.Op) error {
 	repeated := false // an earlier attempt may have done it
 	resp, err := call.Persist(life, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		resp, err := p.sess.Client().KV.Txn(ctx).
 			If(p.Guard().Cmp()).
-			Then(clientv3.OpDelete(p.key)).
+			Then(slices.Concat([]clientv3.Op{clientv3.OpDelete(p.key)}, besides)...).
+			Else(besides...).
 			Commit()
 		if err != nil && mayHaveApplied(err) {
 			repeated = true

@@ -15,6 +15,44 @@ func List(ctx context.Context, client *clientv3.Client, prefix string) ([]*mvccp
 	return oldest(ctx, client, prefix)
 }
 
+// Standing is one place as others see it.
+type Standing struct {
+	*mvccpb.KeyValue
+	Share Share
+	Owns  bool
+	Slot  int // -1 for none
+}
+
+// Inspect returns who stands in a line, in order, as of one revision.
+func Inspect(ctx context.Context, client *clientv3.Client, prefix string) ([]Standing, error) {
+	all, err := readLine(ctx, client, prefix)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		line  []Standing
+		f     filling
+		slots = map[string]int{}
+	)
+	for _, kv := range all {
+		if slot, of, ok := slotOf(prefix, kv); ok {
+			slots[of] = slot
+		}
+	}
+	for _, kv := range all {
+		if !InLine(prefix, string(kv.Key)) {
+			continue
+		}
+		s := Standing{KeyValue: kv, Share: ShareOf(prefix, string(kv.Key)), Slot: -1}
+		s.Owns = f.add(s.Share)
+		if slot, numbered := slots[slotValue(string(kv.Key), kv.CreateRevision)]; numbered {
+			s.Slot = slot
+		}
+		line = append(line, s)
+	}
+	return line, nil
+}
+
 // Owner returns the key that owns a line, or nil if nobody stands in it.
 func Owner(ctx context.Context, client *clientv3.Client, prefix string) (*mvccpb.KeyValue, error) {
 	// A few, since the oldest keys may be those of lines further below.
@@ -30,13 +68,19 @@ func Owner(ctx context.Context, client *clientv3.Client, prefix string) (*mvccpb
 
 // oldest reads keys of a line in the order in which they came.
 func oldest(ctx context.Context, client *clientv3.Client, prefix string, opts ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
+	all, err := readLine(ctx, client, prefix, opts...)
+	return inLine(prefix, all), err
+}
+
+// readLine reads keys below a line's prefix, the oldest first.
+func readLine(ctx context.Context, client *clientv3.Client, prefix string, opts ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
 	resp, err := call.Do(ctx, client, "read the line", func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return client.KV.Get(ctx, prefix, byAge(opts...)...)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return inLine(prefix, resp.Kvs), nil
+	return resp.Kvs, nil
 }
 
 // byAge are the options of a read of a line, the oldest key first.

@@ -1,0 +1,376 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdkit/etcdkit/fence"
+	"github.com/etcdkit/etcdkit/integration/etcdtest"
+	"github.com/etcdkit/etcdkit/lock"
+)
+
+// acquired takes permits, and fails the test if that cannot be done soon.
+func acquired(t *testing.T, s lock.Semaphore, weight int) *lock.Held {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	h, err := s.Acquire(ctx, weight)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// acquiring starts to take permits, and returns when the line is n long.
+func acquiring(t *testing.T, s lock.Semaphore, weight int, cli *clientv3.Client, name string, n int) <-chan *lock.Held {
+	t.Helper()
+	got := make(chan *lock.Held, 1)
+	go func() {
+		h, err := s.Acquire(t.Context(), weight)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- h
+	}()
+	etcdtest.WaitKeys(t, soon, cli, name+"/", n)
+	return got
+}
+
+// Whatever is asked for, and through whichever client: no more permits are out than there are, and all have a slot of
+// their own.
+func TestNoMorePermitsAreOutThanThereAre(t *testing.T) {
+	t.Parallel()
+	const owners, turns, size = 12, 12, 7
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	shared := open(t, cli)
+	var (
+		all       sync.WaitGroup
+		out, most atomic.Int32
+		slots     sync.Map
+	)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*soon)
+	defer cancel()
+	for i := range owners {
+		s := shared
+		if i%3 > 0 {
+			s = open(t, etcdtest.Client(t))
+		}
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		all.Go(func() {
+			for range turns {
+				weight := 1 + random.IntN(size)
+				if random.IntN(2) == 0 {
+					weight = 1
+				}
+				h, err := lock.NewSemaphore(s, name, size).Acquire(ctx, weight)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n := out.Add(int32(weight))
+				if n > size {
+					t.Errorf("%d permits of %d are out", n, size)
+				}
+				most.Store(max(most.Load(), n))
+				if random.IntN(2) == 0 {
+					slot, err := h.Slot(ctx)
+					if err != nil || slot < 0 || slot >= size {
+						t.Errorf("slot %d: %v", slot, err)
+					}
+					if _, taken := slots.LoadOrStore(slot, h); taken {
+						t.Errorf("two have slot %d", slot)
+					}
+					if again, err := h.Slot(ctx); err != nil || again != slot {
+						t.Errorf("slot %d, and then %d: %v", slot, again, err)
+					}
+					slots.Delete(slot)
+				}
+				out.Add(int32(-weight))
+				if err := h.Unlock(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if most.Load() < 2 {
+		t.Error("no two held at a time")
+	}
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 0)
+}
+
+// A large request is not starved by small ones.
+func TestWhoWaitsForManyPermitsIsNotPassed(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	s := lock.NewSemaphore(open(t, cli), name, 10)
+	six := acquired(t, s, 6)
+	large := acquiring(t, s, 8, cli, name, 2)
+	small := acquiring(t, s, 1, cli, name, 3)
+	none(t, "a large request before there was room", large)
+	none(t, "a small request that came later", small)
+	if _, err := s.TryAcquire(t.Context(), 1); !errors.Is(err, lock.ErrLocked) {
+		t.Errorf("a small request that does not wait: %v", err)
+	}
+	unlock(t, six)
+	l, o := etcdtest.Receive(t, soon, "the large one", large), etcdtest.Receive(t, soon, "the small one", small)
+	next := acquiring(t, s, 2, cli, name, 3)
+	none(t, "a request for two of the one that is left", next)
+	unlock(t, o)
+	n := etcdtest.Receive(t, soon, "the next", next)
+	unlock(t, n)
+	unlock(t, l)
+}
+
+func TestTryAcquireTakesWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	s := lock.NewSemaphore(open(t, cli), name, 3)
+	try := func(weight int, want error) *lock.Held {
+		t.Helper()
+		h, err := s.TryAcquire(t.Context(), weight)
+		if !errors.Is(err, want) {
+			t.Fatalf("%d: %v, want %v", weight, err, want)
+		}
+		return h
+	}
+	one, two := try(1, nil), try(1, nil)
+	try(2, lock.ErrLocked)
+	three := try(1, nil)
+	try(1, lock.ErrLocked)
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 3)
+	unlock(t, two)
+	unlock(t, try(1, nil))
+	unlock(t, one)
+	unlock(t, three)
+	unlock(t, try(3, nil))
+	// Locks by names further below are in nobody's way, whatever their names look like.
+	for _, below := range []string{name + "/below", name + "/~r", name + "/~9"} {
+		other := locked(t, lock.NewMutex(open(t, cli), below))
+		h := try(2, nil)
+		unlock(t, acquired(t, s, 1))
+		unlock(t, try(1, nil))
+		unlock(t, h)
+		unlock(t, other)
+	}
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 0)
+}
+
+// Whoever says another size than those who are there is told so at once, and leaves nothing behind.
+func TestAnotherSizeIsRefused(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	sess := open(t, cli)
+	of := func(size int) lock.Semaphore { return lock.NewSemaphore(sess, name, size) }
+	refused := func() {
+		t.Helper()
+		for size := range 13 {
+			if size == 10 || size == 0 {
+				continue
+			}
+			if _, err := of(size).Acquire(t.Context(), 1); !errors.Is(err, lock.ErrSize) {
+				t.Errorf("size %d: %v", size, err)
+			}
+			if _, err := of(size).TryAcquire(t.Context(), 1); !errors.Is(err, lock.ErrSize) {
+				t.Errorf("size %d, without waiting: %v", size, err)
+			}
+		}
+		if _, err := lock.NewRWMutex(sess, name).Reader().Lock(t.Context()); !errors.Is(err, lock.ErrSize) {
+			t.Errorf("a reader: %v", err)
+		} else {
+			t.Log(err)
+		}
+		etcdtest.WaitKeys(t, soon, cli, name+"/", 1)
+	}
+	h := acquired(t, of(10), 10)
+	refused()
+	// Also where etcd cannot tell, since there are keys further below that look alike.
+	below := locked(t, lock.NewMutex(open(t, cli), name+"/~9"))
+	for _, size := range []int{9, 11} {
+		if _, err := of(size).Acquire(t.Context(), 1); !errors.Is(err, lock.ErrSize) {
+			t.Errorf("size %d: %v", size, err)
+		}
+	}
+	unlock(t, below)
+	unlock(t, h)
+	h = acquired(t, of(9), 1) // nobody is there any more
+	unlock(t, h)
+
+	r := locked(t, lock.NewRWMutex(sess, name).Reader())
+	if _, err := of(10).Acquire(t.Context(), 1); !errors.Is(err, lock.ErrSize) {
+		t.Errorf("beside a reader: %v", err)
+	}
+	unlock(t, r)
+}
+
+func TestWeightsAndSizesOutOfRangeAreRefused(t *testing.T) {
+	t.Parallel()
+	s := open(t, etcdtest.Client(t))
+	for want, c := range map[string]struct{ size, weight int }{
+		`lock "x": size 0 refused: it must be 1 to 10000`:                   {0, 1},
+		`lock "x": size 10001 refused: it must be 1 to 10000`:               {10001, 1},
+		`lock "x": weight 0 refused: it must be 1 to the size, which is 3`:  {3, 0},
+		`lock "x": weight 4 refused: it must be 1 to the size, which is 3`:  {3, 4},
+		`lock "x": weight -1 refused: it must be 1 to the size, which is 3`: {3, -1},
+	} {
+		sem := lock.NewSemaphore(s, "x", c.size)
+		_, err := sem.Acquire(t.Context(), c.weight)
+		_, tryErr := sem.TryAcquire(t.Context(), c.weight)
+		doErr := sem.Do(t.Context(), c.weight, func(context.Context, fence.Guard) error { panic("not held") })
+		for _, err := range []error{err, tryErr, doErr} {
+			if err == nil || err.Error() != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
+	}
+}
+
+// A Mutex of the same name takes all permits, and waits for all.
+func TestAMutexTakesAllPermits(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	s, m := lock.NewSemaphore(open(t, cli), name, 2), lock.NewMutex(open(t, cli), name)
+	one := acquired(t, s, 1)
+	if _, err := one.Slot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := waiting(t, m, cli, name, 3) // the slot is a key too
+	none(t, "a mutex beside a permit", got)
+	unlock(t, one)
+	h := etcdtest.Receive(t, soon, "the mutex", got)
+	if slot, err := h.Slot(t.Context()); slot != 0 || err != nil {
+		t.Errorf("a mutex has slot %d: %v", slot, err)
+	}
+	if _, err := s.TryAcquire(t.Context(), 1); !errors.Is(err, lock.ErrLocked) {
+		t.Errorf("a permit beside a mutex: %v", err)
+	}
+	permit := acquiring(t, s, 1, cli, name, 2)
+	none(t, "a permit beside a mutex", permit)
+	unlock(t, h)
+	unlock(t, etcdtest.Receive(t, soon, "the permit", permit))
+}
+
+// The reply to any write may be lost: whoever holds then holds once, and nothing stays behind.
+func TestPermitsAndSlotsWhoseRepliesAreLost(t *testing.T) {
+	t.Parallel()
+	for _, code := range []codes.Code{codes.Unavailable, codes.Internal, codes.Unknown} {
+		for nth := range 3 { // the acquisition, the slot, the release
+			cli, calls := counted(t)
+			name := etcdtest.Prefix(t) + "name"
+			s := lock.NewSemaphore(open(t, cli), name, 2)
+			other := acquired(t, s, 1)
+			if slot, err := other.Slot(t.Context()); err != nil || slot != 0 {
+				t.Fatalf("slot %d: %v", slot, err)
+			}
+			fault := calls.Inject(etcdtest.Fault{Call: "Txn", Skip: nth, After: true, Err: status.Error(code, "lost on its way")})
+			h := acquired(t, s, 1)
+			if slot, err := h.Slot(t.Context()); err != nil || slot != 1 {
+				t.Errorf("%v, %d: slot %d: %v", code, nth, slot, err)
+			}
+			etcdtest.WaitKeys(t, soon, cli, name+"/", 4)
+			unlock(t, h)
+			if fault.Hits() != 1 {
+				t.Errorf("%v, %d: %d replies were lost", code, nth, fault.Hits())
+			}
+			etcdtest.WaitKeys(t, soon, cli, name+"/", 2)
+			unlock(t, other)
+			etcdtest.WaitKeys(t, soon, cli, name+"/", 0)
+		}
+	}
+}
+
+// A slot belongs to the acquisition: lost with it, given back with it, free for the next.
+func TestASlotIsGivenBackWithItsPlace(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	s := lock.NewSemaphore(open(t, cli), name, 2)
+	lost := acquired(t, s, 1)
+	if slot, err := lost.Slot(t.Context()); err != nil || slot != 0 {
+		t.Fatalf("slot %d: %v", slot, err)
+	}
+	// The place is deleted by a stranger, and the slot is still there.
+	if _, err := cli.Delete(t.Context(), lost.Guard().Key); err != nil {
+		t.Fatal(err)
+	}
+	next, other := acquired(t, s, 1), acquired(t, s, 1)
+	if slot, err := next.Slot(t.Context()); err != nil || slot != 1 {
+		t.Errorf("slot %d: %v", slot, err)
+	}
+	waits := make(chan int, 1)
+	go func() {
+		slot, err := other.Slot(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		waits <- slot
+	}()
+	etcdtest.Done(t, soon, "the context", lost.Context().Done())
+	if _, err := lost.Slot(t.Context()); !errors.Is(err, fence.ErrLost) && err != nil {
+		t.Errorf("the slot of a permit that is lost: %v", err)
+	}
+	if err := lost.Unlock(t.Context()); !errors.Is(err, fence.ErrLost) {
+		t.Errorf("Unlock: %v", err)
+	}
+	if slot := etcdtest.Receive(t, soon, "the slot", waits); slot != 0 {
+		t.Errorf("slot %d, want the one that was given back", slot)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if slot, err := next.Slot(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("slot %d with a context that has ended: %v", slot, err)
+	}
+	unlock(t, next)
+	unlock(t, other)
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 0)
+}
+
+func TestInspectTellsWhoHoldsAndWhoWaits(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	s := lock.NewSemaphore(open(t, cli), name, 3)
+	one, two := acquired(t, s, 1), acquired(t, s, 1)
+	if _, err := two.Slot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := acquiring(t, s, 2, cli, name, 4)
+	owners, err := lock.Inspect(t.Context(), cli, name)
+	if err != nil || len(owners) != 3 {
+		t.Fatalf("%+v: %v", owners, err)
+	}
+	for i, want := range []lock.Owner{
+		{Holds: true, Weight: 1, Size: 3, Slot: -1, Token: one.Guard().Token},
+		{Holds: true, Weight: 1, Size: 3, Slot: 0, Token: two.Guard().Token},
+		{Holds: false, Weight: 2, Size: 3, Slot: -1, Token: owners[2].Token},
+	} {
+		o := owners[i]
+		if o.Holds != want.Holds || o.Weight != want.Weight || o.Size != want.Size || o.Slot != want.Slot || o.Token != want.Token || o.Reads {
+			t.Errorf("%d: %+v, want %+v", i, o, want)
+		}
+		if o.PID == 0 || o.Who == "" || o.Since.IsZero() {
+			t.Errorf("%d: not described: %+v", i, o)
+		}
+	}
+	unlock(t, one)
+	unlock(t, etcdtest.Receive(t, soon, "the third", got))
+	unlock(t, two)
+
+	m := lock.NewRWMutex(open(t, cli), name)
+	r := locked(t, m.Reader())
+	writer := waiting(t, m.Writer(), cli, name, 2)
+	owners, err = lock.Inspect(t.Context(), cli, name)
+	if err != nil || len(owners) != 2 || !owners[0].Reads || !owners[0].Holds || owners[0].Size != 0 || owners[1].Reads || owners[1].Holds {
+		t.Errorf("%+v: %v", owners, err)
+	}
+	unlock(t, r)
+	unlock(t, etcdtest.Receive(t, soon, "the writer", writer))
+}
