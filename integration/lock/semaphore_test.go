@@ -374,3 +374,107 @@ func TestInspectTellsWhoHoldsAndWhoWaits(t *testing.T) {
 	unlock(t, r)
 	unlock(t, etcdtest.Receive(t, soon, "the writer", writer))
 }
+
+// Whoever waits among many is told of the one place that becomes free, wherever in line that is.
+func TestAPermitAmongManyIsHandedOn(t *testing.T) {
+	t.Parallel()
+	const size = 9
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	s := lock.NewSemaphore(open(t, cli), name, size)
+	held := make([]*lock.Held, size)
+	for i := range held {
+		held[i] = acquired(t, s, 1)
+	}
+	for i, which := range []int{4, 0, 8} {
+		got := acquiring(t, lock.NewSemaphore(open(t, etcdtest.Client(t)), name, size), 1, cli, name, size+1)
+		unlock(t, held[which])
+		if held[which] = etcdtest.Receive(t, soon, "the next", got); held[which] == nil {
+			t.Fatalf("%d: nothing is held", i)
+		}
+	}
+	for _, h := range held {
+		unlock(t, h)
+	}
+}
+
+func TestWhoAskForTheirSlotsAtOnceHaveDifferentOnes(t *testing.T) {
+	t.Parallel()
+	const size = 8
+	name := etcdtest.Prefix(t) + "name"
+	for range 4 {
+		var (
+			all   sync.WaitGroup
+			mu    sync.Mutex // guards slots
+			slots = map[int]bool{}
+			start = make(chan struct{})
+			held  [size]*lock.Held
+		)
+		for i := range held {
+			held[i] = acquired(t, lock.NewSemaphore(open(t, etcdtest.Client(t)), name, size), 1)
+			all.Go(func() {
+				<-start
+				slot, err := held[i].Slot(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				slots[slot] = true
+			})
+		}
+		close(start)
+		all.Wait()
+		if len(slots) != size {
+			t.Errorf("%d have the slots %v", size, slots)
+		}
+		for _, h := range held {
+			unlock(t, h)
+		}
+	}
+}
+
+// Where etcd cannot compare sizes, because keys further below look like places, whoever enters looks afterwards.
+func TestAnotherSizeThatEntersAtTheSameTimeIsSeen(t *testing.T) {
+	t.Parallel()
+	cli, calls := counted(t)
+	name := etcdtest.Prefix(t) + "name"
+	below := locked(t, lock.NewMutex(open(t, etcdtest.Client(t)), name+"/~9"))
+	s := lock.NewSemaphore(open(t, cli), name, 10)
+	hold := make(chan struct{})
+	// The first transaction is refused, the second enters in any case.
+	fault := calls.Inject(etcdtest.Fault{Call: "Txn", Skip: 1, Hold: hold})
+	ended := make(chan error, 1)
+	go func() { _, err := s.Acquire(t.Context(), 1); ended <- err }()
+	etcdtest.Done(t, soon, "the second transaction", fault.Hit())
+	h := acquired(t, lock.NewSemaphore(open(t, etcdtest.Client(t)), name, 11), 1)
+	close(hold)
+	if err := etcdtest.Receive(t, soon, "Acquire", ended); !errors.Is(err, lock.ErrSize) {
+		t.Errorf("beside another size: %v", err)
+	}
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 2)
+	unlock(t, h)
+	unlock(t, acquired(t, s, 1))
+	unlock(t, below)
+}
+
+// Whoever does not wait looks at the line, and comes only if nobody came since.
+func TestTryAcquireIsNotPassedBetweenItsLookAndItsComing(t *testing.T) {
+	t.Parallel()
+	cli, calls := counted(t)
+	name := etcdtest.Prefix(t) + "name"
+	s, other := lock.NewSemaphore(open(t, cli), name, 3), lock.NewSemaphore(open(t, etcdtest.Client(t)), name, 3)
+	one := acquired(t, other, 1)
+	hold := make(chan struct{})
+	fault := calls.Inject(etcdtest.Fault{Call: "Txn", Skip: 1, Hold: hold})
+	ended := make(chan error, 1)
+	go func() { _, err := s.TryAcquire(t.Context(), 1); ended <- err }()
+	etcdtest.Done(t, soon, "the second transaction", fault.Hit())
+	rest := acquired(t, other, 2)
+	close(hold)
+	if err := etcdtest.Receive(t, soon, "TryAcquire", ended); !errors.Is(err, lock.ErrLocked) {
+		t.Errorf("without a permit left: %v", err)
+	}
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 2)
+	unlock(t, one)
+	unlock(t, rest)
+}
