@@ -101,34 +101,72 @@ func BenchmarkContended(b *testing.B) {
 				for i := range takes {
 					takes[i] = newLocker(b, impl, etcdtest.Client(b), lineOf(b))
 				}
-				var (
-					turns = make(chan struct{}) // one for each acquisition that is to be made
-					going sync.WaitGroup
-				)
-				for _, take := range takes {
-					going.Go(func() {
-						for range turns {
-							unlock, err := take(b.Context())
-							if err != nil {
-								b.Error(err)
-								continue
-							}
-							unlock()
-						}
-					})
-				}
-				for range owners { // the views and watches of those who wait are open when the clock starts
-					turns <- struct{}{}
-				}
-				for b.Loop() {
-					turns <- struct{}{}
-				}
-				close(turns)
-				going.Wait()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "acquisitions/s")
+				contend(b, takes)
 			})
 		}
 	}
+}
+
+// BenchmarkContendedOneClient is the same with all owners' sessions on one client.
+func BenchmarkContendedOneClient(b *testing.B) {
+	for _, owners := range []int{2, 8, 32, 128} {
+		for _, impl := range []string{ours, theirs} {
+			b.Run(fmt.Sprintf("owners=%d/impl=%s", owners, impl), func(b *testing.B) {
+				client := etcdtest.Client(b)
+				takes := make([]locker, owners)
+				for i := range takes {
+					takes[i] = newLocker(b, impl, client, lineOf(b))
+				}
+				contend(b, takes)
+			})
+		}
+	}
+}
+
+// BenchmarkInProcess is a lock that 64 goroutines of one program want: through one session, as a program should, and
+// through as many clients.
+func BenchmarkInProcess(b *testing.B) {
+	const goroutines = 64
+	b.Run("through=session", func(b *testing.B) {
+		take := newLocker(b, ours, etcdtest.Client(b), lineOf(b))
+		contend(b, slices.Repeat([]locker{take}, goroutines))
+	})
+	b.Run("through=clients", func(b *testing.B) {
+		takes := make([]locker, goroutines)
+		for i := range takes {
+			takes[i] = newLocker(b, ours, etcdtest.Client(b), lineOf(b))
+		}
+		contend(b, takes)
+	})
+}
+
+// contend makes b.N acquisitions by all who take, all the time.
+func contend(b *testing.B, takes []locker) {
+	var (
+		turns = make(chan struct{}) // one for each acquisition that is to be made
+		going sync.WaitGroup
+	)
+	for _, take := range takes {
+		going.Go(func() {
+			for range turns {
+				unlock, err := take(b.Context())
+				if err != nil {
+					b.Error(err)
+					continue
+				}
+				unlock()
+			}
+		})
+	}
+	for range takes { // the views and watches of those who wait are open when the clock starts
+		turns <- struct{}{}
+	}
+	for b.Loop() {
+		turns <- struct{}{}
+	}
+	close(turns)
+	going.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "acquisitions/s")
 }
 
 // campaigner stands for an election and returns how to resign.

@@ -20,7 +20,7 @@ const (
 	// watch that brings two events a turn is then less than so many watches that bring six for each place.
 	crowd = 4
 
-	// lookAgain is after how long, on average, a waiter reads the line although nothing seems to have happened: servers have lost
+	// lookAgain is after how long, at least, a waiter reads the line although nothing seems to have happened: servers have lost
 	// events before (etcd#18089, etcd#19179).
 	lookAgain = time.Minute
 )
@@ -35,7 +35,6 @@ const (
 // somebody, and the word of it still on its way; it ends the hold when it comes.
 func (p *Place) waitBehind(ctx context.Context) (err error) {
 	p.seat = newSeat(p.key, p.token)
-	closeIdleLine(p.id())
 	// What was seen on entering may be keys of lines further below only. They are not all there are in any case.
 	ahead, all := p.older, false
 	for {
@@ -66,7 +65,7 @@ func (p *Place) waitBehind(ctx context.Context) (err error) {
 // departed watches the keys ahead and returns when all of those awaited are gone, or, with false, when it is time to read
 // the line again whatever the watches say.
 func (p *Place) departed(ctx context.Context, ahead, awaited []member) (bool, error) {
-	again := time.NewTimer(rand.N(2 * lookAgain))
+	again := time.NewTimer(lookAgain + rand.N(lookAgain))
 	defer again.Stop()
 	select {
 	case <-p.vicinity(ahead).await(awaited, p.seat):

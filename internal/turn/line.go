@@ -94,17 +94,28 @@ func useLine(client *clientv3.Client, prefix string) *line {
 }
 
 // leave ends one use. After the last the view lingers, but not past the session that used it: a closed session
-// leaves nothing running.
+// leaves nothing running. Nor does it if the line has become long: what it brings is too much for those who wait elsewhere.
 func (l *line) leave(sess *session.Session) {
 	lines.Lock()
-	defer lines.Unlock()
 	l.uses--
 	if l.uses > 0 {
+		lines.Unlock()
 		return
 	}
 	timer := time.AfterFunc(linger, l.closeIfIdle)
 	stop := context.AfterFunc(sess.Context(), l.closeIfIdle)
 	l.idle = func() { timer.Stop(); stop() }
+	lines.Unlock()
+	if l.length() > shortLine {
+		l.closeIfIdle()
+	}
+}
+
+// length is how many places the line has, as far as is known.
+func (l *line) length() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.order)
 }
 
 // closeIfIdle closes the view unless it has come into use again.
@@ -118,16 +129,6 @@ func (l *line) closeIfIdle() {
 	l.idle()
 	lines.Unlock()
 	l.follower.Close()
-}
-
-// closeIdleLine closes the view of a line if nobody uses it.
-func closeIdleLine(id lineID) {
-	lines.Lock()
-	l := lines.open[id]
-	lines.Unlock()
-	if l != nil {
-		l.closeIfIdle()
-	}
 }
 
 // sit registers a place and returns what it will learn.
