@@ -73,6 +73,17 @@ var kinds = []kind{
 		},
 	},
 	{
+		name:      "permits",
+		reentrant: lock.ErrReentrant,
+		acquire: func(ctx context.Context, s *session.Session, name string) (owner, error) {
+			h, err := lock.NewSemaphore(s, name, 3).Acquire(ctx, 3)
+			if err != nil {
+				return nil, err
+			}
+			return held{h}, nil
+		},
+	},
+	{
 		name:      "term",
 		reentrant: election.ErrReentrant,
 		acquire: func(ctx context.Context, s *session.Session, name string) (owner, error) {

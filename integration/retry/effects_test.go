@@ -66,6 +66,31 @@ var errands = map[string]struct {
 			})
 		})
 	}},
+	"permits": {run: func(ctx context.Context, cli *clientv3.Client, prefix string) error {
+		return inSession(ctx, cli, func(s *session.Session) error {
+			sem := lock.NewSemaphore(s, prefix+"one", 3)
+			first, err := sem.Acquire(ctx, 2)
+			if err != nil {
+				return err
+			}
+			_, slotErr := first.Slot(ctx)
+			second, tryErr := sem.TryAcquire(ctx, 1) // beside another: it looks, and comes
+			if tryErr == nil {
+				tryErr = second.Unlock(ctx)
+			}
+			return errors.Join(slotErr, tryErr, first.Unlock(ctx))
+		})
+	}},
+	"reader": {run: func(ctx context.Context, cli *clientv3.Client, prefix string) error {
+		return inSession(ctx, cli, func(s *session.Session) error {
+			return lock.NewRWMutex(s, prefix+"one").Reader().Do(ctx, func(context.Context, fence.Guard) error { return nil })
+		})
+	}},
+	"several locks": {run: func(ctx context.Context, cli *clientv3.Client, prefix string) error {
+		return inSession(ctx, cli, func(s *session.Session) error {
+			return lock.NewMulti(s, prefix+"one", prefix+"two").Do(ctx, func(context.Context, []fence.Guard) error { return nil })
+		})
+	}},
 	"election": {run: func(ctx context.Context, cli *clientv3.Client, prefix string) error {
 		return inSession(ctx, cli, func(s *session.Session) error {
 			term, err := election.Campaign(ctx, s, prefix+"leader", "a")
