@@ -25,11 +25,12 @@ func (h *Held) Context() context.Context { return h.hold.Context() }
 func (h *Held) Guard() fence.Guard { return h.hold.Guard() }
 
 // Slot numbers the holders of a [Semaphore], from 0 to its size less one: no two who hold at a time have the same, whatever their
-// weights. It is the number of a worker, or which of a fleet's instances this is. The lowest number that is free is claimed in etcd when it is first
-// asked for; it is kept until Unlock, or the session's end. Who holds a [Mutex] has slot 0; a reader has none, which is an
-// error.
+// weights. It is the number of a worker, or which of a fleet's instances this is. The lowest number that is free is claimed in
+// etcd when it is first asked for; it is kept until Unlock, or the session's end. Who holds a [Mutex] has slot 0; a reader has
+// none, which is an error.
 //
-// ctx bounds it. Its other errors are the cause of the Context's end, and the endpoint that failed.
+// ctx bounds it: it may have to wait for a number that one who has lost its permits has not given back. Its other errors are the
+// cause of the Context's end, and the endpoint that failed.
 func (h *Held) Slot(ctx context.Context) (int, error) {
 	n, err := h.hold.Slot(ctx)
 	if errors.Is(err, turn.ErrNoSlots) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -258,6 +259,78 @@ func TestAMutexTakesAllPermits(t *testing.T) {
 	none(t, "a permit beside a mutex", permit)
 	unlock(t, h)
 	unlock(t, etcdtest.Receive(t, soon, "the permit", permit))
+}
+
+// etcd's own tools take permits, and the slots of those who hold them, for somebody who holds all.
+func TestPermitsAndEtcdsOwnMutexExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	s := lock.NewSemaphore(open(t, cli), name, 3)
+	one := acquired(t, s, 1)
+	if _, err := one.Slot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sess, err := concurrency.NewSession(cli)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sess.Close() }()
+	theirs := concurrency.NewMutex(sess, name)
+	if err := theirs.TryLock(t.Context()); !errors.Is(err, concurrency.ErrLocked) {
+		t.Errorf("etcd's own mutex beside a permit: %v", err)
+	}
+	got := make(chan error, 1)
+	go func() { got <- theirs.Lock(t.Context()) }()
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 3)
+	if _, err := s.TryAcquire(t.Context(), 1); !errors.Is(err, lock.ErrLocked) {
+		t.Errorf("a permit behind etcd's own mutex: %v", err)
+	}
+	permit := acquiring(t, s, 1, cli, name, 4)
+	none(t, "a permit behind etcd's own mutex", permit)
+	unlock(t, one)
+	if err := etcdtest.Receive(t, soon, "etcd's own mutex", got); err != nil {
+		t.Fatal(err)
+	}
+	none(t, "a permit beside etcd's own mutex", permit)
+	if err := theirs.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unlock(t, etcdtest.Receive(t, soon, "the permit", permit))
+}
+
+// Of those who hold together one is lost: the others hold on, and who waits takes its place, and its slot.
+func TestTheLossOfOnePermitIsNotThatOfTheOthers(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"name"
+	doomed := open(t, etcdtest.Client(t))
+	lost, other := acquired(t, lock.NewSemaphore(doomed, name, 2), 1), acquired(t, lock.NewSemaphore(open(t, cli), name, 2), 1)
+	for want, h := range []*lock.Held{lost, other} {
+		if slot, err := h.Slot(t.Context()); err != nil || slot != want {
+			t.Fatalf("slot %d: %v, want %d", slot, err, want)
+		}
+	}
+	got := acquiring(t, lock.NewSemaphore(open(t, etcdtest.Client(t)), name, 2), 1, cli, name, 5)
+	none(t, "a third", got)
+	etcdtest.Shared(t).Revoke(doomed.Lease())
+	next := etcdtest.Receive(t, soon, "the third", got)
+	if slot, err := next.Slot(t.Context()); err != nil || slot != 0 {
+		t.Errorf("slot %d: %v, want that of the one that was lost", slot, err)
+	}
+	etcdtest.Done(t, soon, "the context of the one that was lost", lost.Context().Done())
+	if cause := context.Cause(lost.Context()); !errors.Is(cause, fence.ErrLost) {
+		t.Errorf("the cause is %v", cause)
+	}
+	data := clientv3.OpPut(etcdtest.Prefix(t)+"data", "")
+	if _, err := lost.Guard().Commit(t.Context(), cli, data); !errors.Is(err, fence.ErrLost) {
+		t.Errorf("a write under the guard that was lost: %v", err)
+	}
+	for _, h := range []*lock.Held{other, next} {
+		if _, err := h.Guard().Commit(h.Context(), cli, data); err != nil {
+			t.Errorf("a write of one who holds: %v", err)
+		}
+		unlock(t, h)
+	}
+	etcdtest.WaitKeys(t, soon, cli, name+"/", 0)
 }
 
 // The reply to any write may be lost: whoever holds then holds once, and nothing stays behind.
