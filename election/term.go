@@ -2,21 +2,16 @@ package election
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/fence"
 	"github.com/etcdkit/etcdkit/internal/call"
-	"github.com/etcdkit/etcdkit/internal/names"
 	"github.com/etcdkit/etcdkit/internal/turn"
 	"github.com/etcdkit/etcdkit/retry"
 	"github.com/etcdkit/etcdkit/session"
 )
-
-// ErrReentrant is what Campaign returns under the context of a term of the same election.
-var ErrReentrant = errors.New("election: led by the caller already: waiting for the next term would never end")
 
 // Term is one time of leading. It is safe for concurrent use.
 type Term struct {
@@ -28,44 +23,14 @@ type Term struct {
 	written int64         // revision of the last write to the key that is known
 }
 
-// Campaign stands for an election through s and returns when it leads. value is what others see of the leader.
-// ctx bounds the wait, not the term; the wait ends within a quarter of a second of ctx, whether etcd can be
-// reached or not. On any error nothing stays in line.
-//
-// It returns ctx's cause; the cause of the session's end, which is [fence.ErrLost], if that came first;
-// [ErrReentrant] under the context of a term; or an error that names the rule that the name breaks, or the
-// endpoint that failed. Transient failures of etcd are waited out.
-func Campaign(ctx context.Context, s *session.Session, name, value string) (*Term, error) {
-	if err := names.Opaque("election", name); err != nil {
-		return nil, fmt.Errorf("election: %w", err)
-	}
-	failed := func(err error) (*Term, error) { return nil, fmt.Errorf("election %q: %w", name, err) }
-	if ctx.Err() != nil {
-		return failed(context.Cause(ctx))
-	}
-	if _, err := s.Live(ctx); err != nil {
-		return failed(err)
-	}
-	prefix := turn.Prefix(name)
-	if turn.Within(ctx, s, prefix) {
-		return failed(ErrReentrant)
-	}
-	place, err := turn.Join(ctx, s, prefix, turn.Share{}, value)
-	if err != nil {
-		return failed(err)
-	}
-	if err := place.Wait(ctx); err != nil {
-		// What became of the place is etcd's to tell; the caller wants to know why it does not lead.
-		_ = place.Leave(ctx)
-		return failed(err)
-	}
+func newTerm(s *session.Session, name string, place *turn.Place) *Term {
 	t := &Term{name: name, sess: s, hold: turn.Own(place), writing: make(chan struct{}, 1)}
 	t.written = int64(t.Guard().Token)
 	t.writing <- struct{}{}
-	return t, nil
+	return t
 }
 
-// Context ends when the term does. Its cause is [fence.ErrLost], with the reason, unless Resign ended it. It does
+// Context ends when the term does. Its cause is [fence.ErrLost], with the reason, unless Resign or TransferTo ended it. It does
 // not end with the context that Campaign was given.
 func (t *Term) Context() context.Context { return t.hold.Context() }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 // ErrLost says that ownership ended before the caller was done with it. It is the cause of an owner's
@@ -49,11 +51,14 @@ func (g Guard) Cmp() clientv3.Cmp {
 // Commit applies ops in one transaction if, and only if, this acquisition still owns. ctx bounds the call; use
 // the owner's own context, so that nothing is sent once trust has ended.
 //
-// It returns [ErrLost], and has written nothing, if ownership had ended. Any other error is etcd's or
-// the client's: as with every write whose reply may be lost, the transaction may have been applied then.
+// It returns [ErrLost], and has written nothing, if ownership had ended, or was known to by the owner's context. Any other error
+// is etcd's or the client's: as with every write whose reply may be lost, the transaction may have been applied then.
 func (g Guard) Commit(ctx context.Context, kv clientv3.KV, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	if err := g.check(); err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil { // nothing was sent: if that is because the owner was told of a loss, it is one
+		return nil, fmt.Errorf("fence: commit under %q: %w", g.Key, cause.Of(ctx))
 	}
 	resp, err := kv.Txn(ctx).If(g.Cmp()).Then(ops...).Commit()
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 // token it has admitted. Its zero value is ready, and it is safe for concurrent use. It is for exclusive
 // owners only: readers of one RWMutex, or holders of one semaphore, have different valid tokens at a time.
 //
+// Between Admit and the write that it admits another owner must not come in: hold the resource's own mutex over both.
+//
 // It forgets with its process. A resource that outlives it keeps the token where it keeps its data, and
 // compares there, in the same transaction as the write.
 type Watermark struct {

@@ -105,9 +105,6 @@ func ExampleNewMutex() {
 		defer cancel()
 		m := lock.NewMutex(sessions, "orders/"+order) // for each request
 		held, err := m.Lock(wait)
-		if errors.Is(err, fence.ErrLost) { // the session's, while it was waited for
-			held, err = m.Lock(wait)
-		}
 		if err != nil {
 			return err
 		}

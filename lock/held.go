@@ -48,4 +48,9 @@ func (h *Held) Slot(ctx context.Context) (int, error) {
 // It returns nil once etcd has freed the lock; [fence.ErrLost] if it had been lost before, or if its fate is
 // unknown because the session ended first; or ctx's cause if etcd has not answered by then. In that case the
 // lock goes on being given back until the session ends, and a later call learns the result.
-func (h *Held) Unlock(ctx context.Context) error { return h.hold.Release(ctx) }
+func (h *Held) Unlock(ctx context.Context) error {
+	if h == nil {
+		return nil // so that it may be deferred before the error of locking is looked at
+	}
+	return h.hold.Release(ctx)
+}

@@ -13,7 +13,7 @@ import (
 
 var (
 	// ErrLocked is what TryLock and TryAcquire return when they would have to wait.
-	ErrLocked = errors.New("lock: held by somebody else")
+	ErrLocked = errors.New("lock: held by somebody else, or waited for")
 
 	// ErrReentrant is what locking returns under the context of a holder of the same name.
 	ErrReentrant = errors.New("lock: held by the caller already, and locks are not reentrant: waiting would never end")
@@ -46,36 +46,43 @@ func (l line) do(ctx context.Context, share turn.Share, fn func(ctx context.Cont
 
 // lock waits for a share.
 func (l line) lock(ctx context.Context, share turn.Share) (*Held, error) {
-	sess, err := l.enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	place, err := turn.Join(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode())
-	if err != nil {
-		return nil, l.failed(err)
-	}
-	if err := place.Wait(ctx); err != nil {
-		// What became of the place is etcd's to tell; the caller wants to know why there is no lock.
-		_ = place.Leave(ctx)
-		return nil, l.failed(err)
-	}
-	return &Held{name: l.name, hold: turn.Own(place)}, nil
+	return l.take(ctx, func(sess *session.Session) (*turn.Place, error) {
+		return turn.Stand(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode(), false)
+	})
 }
 
 // try takes a share if it need not wait.
 func (l line) try(ctx context.Context, share turn.Share) (*Held, error) {
+	held, err := l.take(ctx, func(sess *session.Session) (*turn.Place, error) {
+		return turn.Try(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode())
+	})
+	if errors.Is(err, turn.ErrTaken) {
+		return nil, l.failed(ErrLocked)
+	}
+	return held, err
+}
+
+// take holds the place that is found through a session, and looks for another if the session is lost meanwhile and the source
+// has a next one. Nothing was owned, so nothing is repaired that must not be.
+func (l line) take(ctx context.Context, find func(*session.Session) (*turn.Place, error)) (*Held, error) {
 	sess, err := l.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
-	place, err := turn.Try(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode())
-	if errors.Is(err, turn.ErrTaken) {
-		return nil, l.failed(ErrLocked)
+	for {
+		place, err := find(sess)
+		if err == nil {
+			return &Held{name: l.name, hold: turn.Own(place)}, nil
+		}
+		if ctx.Err() != nil || sess.Context().Err() == nil {
+			return nil, l.failed(err)
+		}
+		next, ended := l.source.Live(ctx)
+		if ended != nil {
+			return nil, l.failed(err)
+		}
+		sess = next
 	}
-	if err != nil {
-		return nil, l.failed(err)
-	}
-	return &Held{name: l.name, hold: turn.Own(place)}, nil
 }
 
 // enter checks the name and the context, and returns the session to lock with.

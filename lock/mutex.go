@@ -39,7 +39,10 @@ func (m Mutex) Do(ctx context.Context, fn func(ctx context.Context, g fence.Guar
 // Lock waits for the lock, first come, first served, and holds it. ctx bounds the wait, not the hold; the wait
 // ends within a quarter of a second of ctx, and nothing stays in line, whether etcd can be reached or not.
 //
-// It returns ctx's cause; the cause of the session's end, which is [fence.ErrLost], if that came first;
+// A waiter whose key is deleted, by a person say, comes again at the end of the line.
+//
+// It returns ctx's cause; the cause of the session's end, which is [fence.ErrLost], if that came first and the source has no
+// other session (a keeper has: then Lock waits on through that, at the end of the line);
 // [ErrReentrant] under the context of a holder; [ErrSize] if it is to be read under and a semaphore has the name; or an error
 // that names the rule that the name breaks, or the endpoint that failed. Transient failures of etcd are waited out.
 func (m Mutex) Lock(ctx context.Context) (*Held, error) { return m.line.lock(ctx, m.share) }

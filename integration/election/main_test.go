@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"context"
+	"flag"
 	"testing"
 	"time"
 
@@ -12,7 +13,13 @@ import (
 	"github.com/etcdkit/etcdkit/session"
 )
 
-func TestMain(m *testing.M) { etcdtest.Main(m) }
+func TestMain(m *testing.M) {
+	// Most of these tests wait: let them wait together, unless the command line says otherwise.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	etcdtest.Main(m)
+}
 
 const (
 	soon     = 10 * time.Second // the patience with what has no bound of its own
@@ -55,17 +62,43 @@ func elected(t *testing.T, s *session.Session, name, value string) *election.Ter
 	return term
 }
 
+// standing starts to campaign, until the test's end.
+func standing(t *testing.T, s *session.Session, name, value string) <-chan *election.Term {
+	t.Helper()
+	got := make(chan *election.Term, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(got)
+		term, err := election.Campaign(t.Context(), s, name, value)
+		switch {
+		case err == nil:
+			got <- term
+		case t.Context().Err() == nil:
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { <-done })
+	return got
+}
+
+// merge is those who are elected, whoever it is.
+func merge(some ...<-chan *election.Term) <-chan *election.Term {
+	all := make(chan *election.Term, len(some))
+	for _, one := range some {
+		go func() {
+			for term := range one {
+				all <- term
+			}
+		}()
+	}
+	return all
+}
+
 // campaigning starts to campaign, and returns when the line is n long.
 func campaigning(t *testing.T, s *session.Session, name, value string, n int) <-chan *election.Term {
 	t.Helper()
-	got := make(chan *election.Term, 1)
-	go func() {
-		term, err := election.Campaign(t.Context(), s, name, value)
-		if err != nil {
-			t.Error(err)
-		}
-		got <- term
-	}()
+	got := standing(t, s, name, value)
 	etcdtest.WaitKeys(t, soon, s.Client(), name+"/", n)
 	return got
 }

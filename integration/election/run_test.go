@@ -201,6 +201,9 @@ func TestRunRefusesBadArgumentsAtOnce(t *testing.T) {
 		"name":  {"", nil, "it is empty"},
 		"TTL":   {"x", &election.Options{Session: &session.Options{TTL: time.Second}}, "minimum of 2s"},
 		"retry": {"x", &election.Options{Retry: retry.Policy{Jitter: 2}}, "Jitter"},
+		"sources": {
+			"x", &election.Options{Session: &session.Options{}, Sessions: session.NewKeeper(cli, nil)}, "both set",
+		},
 	} {
 		err := election.Run(t.Context(), cli, c.name, "", c.opts, nil)
 		if err == nil || !strings.Contains(err.Error(), c.rule) {

@@ -97,16 +97,21 @@ func TestAWaiterWhoseSessionIsLostStopsWaitingThoughEtcdIsUnreachable(t *testing
 	})
 }
 
-func TestAWaiterWhoseKeyWasDeletedStopsWaiting(t *testing.T) {
+func TestAWaiterWhoseKeyWasDeletedComesAgain(t *testing.T) {
 	forEach(t, func(t *testing.T, k kind) {
 		cli, name := k.client(t), etcdtest.Prefix(t)+"name"
-		own(t, k, open(t, cli, 0), name)
+		first := own(t, k, open(t, cli, 0), name)
 		waiter := stand(t.Context(), k, open(t, cli, 0), name)
 		line := etcdtest.WaitKeys(t, soon, cli, name+"/", 2)
+		before := line.Header.Revision
 		k.remove(t, youngest(line))
-		if err := waiter.fails(t, noticed); !errors.Is(err, fence.ErrLost) {
-			t.Errorf("the waiter failed with %v, want fence.ErrLost", err)
+		etcdtest.WaitKeys(t, soon, cli, name+"/", 2)
+		release(t, first)
+		o := waiter.owns(t, soon)
+		if token := int64(o.Guard().Token); token <= before {
+			t.Errorf("the token is %d, want one of after revision %d, when it was deleted", token, before)
 		}
+		release(t, o)
 	})
 }
 

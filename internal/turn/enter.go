@@ -163,7 +163,7 @@ func (s Share) fits(line []member) bool {
 func (s Share) disputed(line []member) error {
 	for _, m := range line {
 		if !s.alone() && !m.share.alone() && m.share.Size != s.Size {
-			return fmt.Errorf("%w: by %q", ErrSize, m.key)
+			return fmt.Errorf("%w: %q is %v", ErrSize, m.key, m.share)
 		}
 	}
 	return nil

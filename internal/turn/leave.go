@@ -42,6 +42,11 @@ func (p *Place) Leave(ctx context.Context) error {
 
 // await waits for etcd's answer to a deletion, which goes on if ctx ends before.
 func (p *Place) await(ctx context.Context, answered <-chan struct{}, result func() error) error {
+	select {
+	case <-answered:
+		return result()
+	default:
+	}
 	wait, cancel := call.Release(ctx, time.Hour)
 	defer cancel()
 	select {
@@ -55,7 +60,6 @@ func (p *Place) await(ctx context.Context, answered <-chan struct{}, result func
 // remove deletes the key if it is still the one that was created, for as long as life lasts. Besides goes with it, and is done
 // also if the key is gone.
 func (p *Place) remove(life context.Context, besides ...clientv3.Op) error {
-	repeated := false // an earlier attempt may have done it
 	resp, err := call.Persist(life, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		resp, err := p.sess.Client().KV.Txn(ctx).
 			If(p.Guard().Cmp()).
@@ -63,7 +67,7 @@ func (p *Place) remove(life context.Context, besides ...clientv3.Op) error {
 			Else(besides...).
 			Commit()
 		if err != nil && mayHaveApplied(err) {
-			repeated = true
+			p.repeated = true
 		}
 		return resp, err
 	})
@@ -75,12 +79,12 @@ func (p *Place) remove(life context.Context, besides ...clientv3.Op) error {
 		return fmt.Errorf("%w: %w: %w", fence.ErrLost, errUnresolved, context.Cause(life))
 	case err != nil:
 		return fmt.Errorf("release %q: %w", p.key, err)
-	case resp.Succeeded, repeated && life.Err() == nil:
+	case resp.Succeeded, p.repeated && life.Err() == nil:
 		// Refused after a lost reply while the lease is alive: nobody else deletes this key, so the lost
 		// attempt did. (client/v3 repeats some attempts by itself, and does not say so: then this is taken
 		// for a loss. It errs on the safe side.)
 		return nil
-	case repeated:
+	case p.repeated:
 		return fmt.Errorf("%w: %w", fence.ErrLost, errUnresolved)
 	}
 	return p.errPlaceLost(errGone)

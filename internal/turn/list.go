@@ -56,7 +56,7 @@ func Inspect(ctx context.Context, client *clientv3.Client, prefix string) ([]Sta
 // Owner returns the key that owns a line, or nil if nobody stands in it.
 func Owner(ctx context.Context, client *clientv3.Client, prefix string) (*mvccpb.KeyValue, error) {
 	// A few, since the oldest keys may be those of lines further below.
-	line, err := oldest(ctx, client, prefix, clientv3.WithLimit(shortLine))
+	line, err := oldest(ctx, client, prefix, clientv3.WithLimit(seen))
 	if err == nil && len(line) == 0 {
 		line, err = oldest(ctx, client, prefix)
 	}

@@ -16,8 +16,13 @@ import (
 	"github.com/etcdkit/etcdkit/session"
 )
 
-// shortLine is how many others a line holds at most for its waiters to follow all of it.
-const shortLine = 6
+const (
+	// shortLine is how many others a line holds at most for its waiters to follow all of it.
+	shortLine = 6
+
+	// seen is how many others whoever enters is told of, the youngest.
+	seen = 16
+)
 
 // Prefix is the line of a name.
 func Prefix(name string) string { return name + "/" }
@@ -45,6 +50,8 @@ type Place struct {
 	// A creation was sent and not answered: it may arrive late, and create the key once more after it was
 	// deleted.
 	unresolved bool
+
+	repeated bool // an attempt to delete the key may have done it
 
 	seat   *seat       // where it learns of its turn and of its loss, once it waits
 	near   []*vicinity // the views that it has used in a long line
@@ -77,7 +84,7 @@ func (p *Place) create(ctx context.Context, cmps []clientv3.Cmp, value string) (
 	defer cancel()
 	put := clientv3.OpPut(p.key, value, clientv3.WithLease(p.sess.Lease()))
 	from, to := p.share.inTheWay(p.prefix)
-	look := clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithKeysOnly(), clientv3.WithLimit(shortLine+1),
+	look := clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithKeysOnly(), clientv3.WithLimit(seen+1),
 		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend))
 	resp, err := call.Persist(both, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		resp, err := p.sess.Client().KV.Txn(ctx).If(cmps...).
@@ -93,6 +100,13 @@ func (p *Place) create(ctx context.Context, cmps []clientv3.Cmp, value string) (
 		return resp, nil
 	}
 	p.abandon(ctx)
+	if call.LeaseGone(err) { // the session is lost, and the last to know
+		p.sess.Probe()
+		select {
+		case <-p.sess.Context().Done():
+		case <-ctx.Done():
+		}
+	}
 	return nil, p.explain(ctx, err)
 }
 

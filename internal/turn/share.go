@@ -28,6 +28,17 @@ const (
 	noLimit   = "r"
 )
 
+// String is the share in words.
+func (s Share) String() string {
+	switch {
+	case s.alone():
+		return "all"
+	case s.Size == Unlimited:
+		return "a reader"
+	}
+	return fmt.Sprintf("%d of %d permits", s.Weight, s.Size)
+}
+
 // alone reports whether the place tolerates no other.
 func (s Share) alone() bool { return s == Share{} }
 
@@ -71,20 +82,17 @@ func (s Share) agreed(prefix string) []clientv3.Cmp {
 // ShareOf reads a place's share from its key. What is written otherwise takes all.
 func ShareOf(prefix, key string) Share {
 	name, marked := strings.CutPrefix(key[len(prefix):], shareMark)
-	size, rest, sized := strings.Cut(name, sizeEnd)
-	weight, _, weighed := strings.Cut(rest, "-")
-	if !marked || !sized || !weighed {
+	size, rest, _ := strings.Cut(name, sizeEnd)
+	weight, _, _ := strings.Cut(rest, "-")
+	if !marked {
 		return Share{}
 	}
 	s := Share{Size: Unlimited}
-	var err error
 	if size != noLimit {
-		s.Size, err = strconv.Atoi(size)
+		s.Size, _ = strconv.Atoi(size) // 0 if it is no number: no key is written so
 	}
-	if err != nil || s.Size == 0 {
-		return Share{}
-	}
-	if s.Weight, err = strconv.Atoi(weight); err != nil || s.Weight < 1 {
+	s.Weight, _ = strconv.Atoi(weight)
+	if s.Weight < 1 || s.Size != Unlimited && s.Weight > s.Size || !strings.HasPrefix(key, s.keys(prefix)) {
 		return Share{}
 	}
 	return s

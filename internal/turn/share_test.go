@@ -15,7 +15,7 @@ func TestAKeySaysWhatItsPlaceTakes(t *testing.T) {
 			t.Errorf("%s stands in no line", key)
 		}
 	}
-	for _, strange := range []string{"694d9a2b", "~", "~10", "~10.", "~10.3", "~.3-1", "~x.3-1", "~10.x-1", "~10.0-1", "~0.1-1", "~10.-3-1", "~r.-1"} {
+	for _, strange := range []string{"694d9a2b", "~", "~10", "~10.", "~10.3", "~.3-1", "~x.3-1", "~10.x-1", "~10.0-1", "~0.1-1", "~10.-3-1", "~r.-1", "~-1.1-1", "~+3.1-1", "~3.+1-1", "~3.5-1", "~03.1-1", "~3.01-1", "~R.1-1"} {
 		if got := ShareOf("jobs/", "jobs/"+strange); !got.alone() {
 			t.Errorf("%s is read as %+v: what nobody knows takes all", strange, got)
 		}
