@@ -87,7 +87,6 @@ func ExampleRun_shards() {
 	fleet := make([]*process, 3)
 	for i := range fleet {
 		p := &process{name: string(rune('a' + i)), client: client, sessions: session.NewKeeper(client, nil)}
-		defer p.sessions.Close(context.Background())
 		fleet[i] = p
 		for shard := range shards {
 			runs.Go(func() { p.run(ctx, fmt.Sprintf("shards/%d", shard), shards) })
@@ -106,6 +105,11 @@ func ExampleRun_shards() {
 	fmt.Println("a, b and c lead two each")
 	stop()
 	runs.Wait()
+	for _, p := range fleet {
+		if err := p.sessions.Close(context.Background()); err != nil {
+			log.Print(err)
+		}
+	}
 	// Output:
 	// a, b and c lead two each
 }

@@ -59,17 +59,17 @@ func TestHealthTellsOfALeadThatOutlivesItsTerm(t *testing.T) {
 	})
 	lost.end(errWork)
 	lost.goOn <- nil
-	etcdtest.Receive(t, soon, "Run", lost.ended)
+	_ = etcdtest.Receive(t, soon, "Run", lost.ended)
 	if err := health.Check(); !errors.Is(err, election.ErrDrainTimeout) || errors.Is(err, fence.ErrLost) || !strings.Contains(err.Error(), drained.name) {
 		t.Errorf("%v, want what is drained alone", err)
 	}
 	drained.goOn <- nil
-	etcdtest.Receive(t, soon, "Run", drained.ended)
+	_ = etcdtest.Receive(t, soon, "Run", drained.ended)
 	if err := health.Check(); err != nil {
 		t.Errorf("when all that were late have returned: %v", err)
 	}
 	well.goOn <- nil
-	etcdtest.Receive(t, soon, "Run", well.ended)
+	_ = etcdtest.Receive(t, soon, "Run", well.ended)
 }
 
 func TestHealthIsPatientByDefaultAndNotAtAllIfToldSo(t *testing.T) {
@@ -88,7 +88,7 @@ func TestHealthIsPatientByDefaultAndNotAtAllIfToldSo(t *testing.T) {
 		}
 		h.end(errWork)
 		h.goOn <- nil
-		etcdtest.Receive(t, soon, "Run", h.ended)
+		_ = etcdtest.Receive(t, soon, "Run", h.ended)
 	}
 }
 
@@ -105,7 +105,7 @@ func TestTheTimeToReturnBeginsWithTheLossAndNotWithTheFirstCheckAfterIt(t *testi
 	}
 	h.end(errWork)
 	h.goOn <- nil
-	etcdtest.Receive(t, soon, "Run", h.ended)
+	_ = etcdtest.Receive(t, soon, "Run", h.ended)
 }
 
 // It knows what it does.
@@ -120,7 +120,7 @@ func TestHealthHasNothingAgainstALeadThatHasGivenItsTermUp(t *testing.T) {
 		t.Error(err)
 	}
 	h.goOn <- nil
-	etcdtest.Receive(t, soon, "Run", h.ended)
+	_ = etcdtest.Receive(t, soon, "Run", h.ended)
 }
 
 func TestHealthForgetsALeadThatPanicked(t *testing.T) {
