@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -326,13 +327,15 @@ func TestLeadMayGiveItsTermUpUnderItsOwnContextHoweverSlowEtcdIs(t *testing.T) {
 			name := etcdtest.Prefix(t) + "name"
 			err := election.Run(t.Context(), cli, name, "me", nil, func(ctx context.Context, term *election.Term) error {
 				next := campaigning(t, open(t, etcdtest.Client(t)), name, "next", 2)
-				_, answer := holds(calls, true, nil)
+				_, held := holds(calls, true, nil)
+				answer := sync.OnceFunc(func() { close(held) })
+				defer answer()
 				given := make(chan error, 1)
 				go func() { given <- give(ctx, term) }()
 				etcdtest.Receive(t, soon, "the next one", next)
 				etcdtest.Done(t, promptly, "telling the work", ctx.Done())
 				etcdtest.Nothing(t, 300*time.Millisecond, "an answer", given)
-				close(answer)
+				answer()
 				return etcdtest.Receive(t, soon, "an answer", given)
 			})
 			if err != nil {
