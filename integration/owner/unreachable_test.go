@@ -92,6 +92,24 @@ func TestAReleaseReturnsPromptlyThoughEtcdIsUnreachableAndGoesOn(t *testing.T) {
 	})
 }
 
+// The deadline may come between two attempts, too.
+func TestAReleaseWhoseDeadlineComesGoesOn(t *testing.T) {
+	forEachPlain(t, func(t *testing.T, k kind) {
+		name := etcdtest.Prefix(t) + "name"
+		s, calls := faulty(t)
+		o := own(t, k, s, name)
+		fault := calls.Inject(etcdtest.Fault{Call: "Txn", Times: -1})
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if err := o.Release(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the deadline has come: %v", err)
+		}
+		fault.Remove()
+		lineIsEmpty(t, k.client(t), name)
+		release(t, o)
+	})
+}
+
 func TestAReleaseWorksWithAContextThatHasEnded(t *testing.T) {
 	forEach(t, func(t *testing.T, k kind) {
 		cli, name := k.client(t), etcdtest.Prefix(t)+"name"

@@ -71,7 +71,8 @@ func (h *Hold) Release(ctx context.Context) error {
 	remove := func(life context.Context) error { return h.place.remove(life, h.slots.giveBack(h.place)...) }
 	if settle := h.leave(); settle != nil {
 		life := h.place.sess.Context()
-		here, cancel := join(ctx, life)
+		// Not with ctx's deadline: whoever repeats a call gives up before one that is too near, and it is not to be given up.
+		here, cancel := join(life, ctx)
 		defer cancel()
 		if here.Err() != nil {
 			h.beside(remove, settle)
