@@ -200,12 +200,19 @@ func takeAway(t *testing.T, w way, event func(c *etcdtest.Cluster, key string, l
 	s.judge(key, next)
 }
 
-// expect waits until some outcome has come some times.
+// expect waits until some outcome has come some times, among others.
 func expect(t *testing.T, outcomes <-chan outcome, want outcome, times int) {
 	t.Helper()
+	up := time.NewTimer(soon)
+	defer up.Stop()
 	for times > 0 {
-		if etcdtest.Receive(t, soon, want.String(), outcomes) == want {
-			times--
+		select {
+		case o := <-outcomes:
+			if o == want {
+				times--
+			}
+		case <-up.C:
+			t.Fatalf("%d more writes ought to have been %v", times, want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/pool"
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 // guest is a call of Do that stays inside its function until it is told to leave.
@@ -71,7 +72,10 @@ func TestManyMoreCallersThanConnectionsShareThem(t *testing.T) {
 	t.Parallel()
 	const callers, most = 64, 3
 	link := etcdtest.Shared(t).Link(0)
-	p := open(t, pool.Config{Endpoints: []string{link.Endpoint()}, MaxConnections: most, AcquireTimeout: soon})
+	p := open(t, pool.Config{
+		Endpoints: []string{link.Endpoint()}, MaxConnections: most, AcquireTimeout: soon,
+		Retry: retry.Policy{ConnectTimeout: soon}, // one that a busy machine is slow to make is not to be made twice
+	})
 	before := link.Accepted()
 	var (
 		all, inside sync.WaitGroup
