@@ -52,7 +52,8 @@ func (g Guard) Cmp() clientv3.Cmp {
 // the owner's own context, so that nothing is sent once trust has ended.
 //
 // It returns [ErrLost], and has written nothing, if ownership had ended, or was known to by the owner's context. Any other error
-// is etcd's or the client's: as with every write whose reply may be lost, the transaction may have been applied then.
+// is etcd's or the client's: as with every write whose reply may be lost, the transaction may have been applied then. So may
+// one whose error is retry.Ambiguous besides: a client that repeats calls tells why its caller's context ended in the middle.
 func (g Guard) Commit(ctx context.Context, kv clientv3.KV, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	if err := g.check(); err != nil {
 		return nil, err
