@@ -102,7 +102,7 @@ func Run(ctx context.Context, client *clientv3.Client, name, value string, opts 
 	}
 }
 
-// settledAfter is how long a term, or a place in line, lasts for the next one to be tried for without a long wait.
+// settledAfter is how long a term lasts for the next one to be tried for without a long wait.
 const settledAfter = 5 * time.Second
 
 var (

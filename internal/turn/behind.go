@@ -17,7 +17,7 @@ const (
 	near = 2
 
 	// crowd is how long a line may be, for each who waits in it through one client, for that client to follow all of it: one
-	// watch that brings two events a turn is then less than so many watches that bring six for each place.
+	// watch that brings two events a turn is then no more than three watches for each place, and their reads.
 	crowd = 4
 
 	// lookAgain is after how long, at least, a waiter reads the line although nothing seems to have happened: servers have lost

@@ -63,8 +63,8 @@ func (h *Hold) Guard() fence.Guard { return h.place.Guard() }
 // Release ends the hold and leaves the line. Its context ends first. ctx bounds the wait for etcd's
 // answer; a later call waits again, and returns the same result once it is known.
 //
-// While the caller waits it is done in his goroutine: to wake another one for it takes a tenth of the time that it takes. If
-// ctx ends before etcd has answered, it goes on in another.
+// While the caller waits it is done in his goroutine: to wake another one for it would make it a tenth slower. If ctx ends
+// before etcd has answered, it goes on in another.
 func (h *Hold) Release(ctx context.Context) error {
 	ctx, free := h.bound(ctx)
 	defer free()
