@@ -51,9 +51,9 @@ func (g Guard) Cmp() clientv3.Cmp {
 // Commit applies ops in one transaction if, and only if, this acquisition still owns. ctx bounds the call; use
 // the owner's own context, so that nothing is sent once trust has ended.
 //
-// It returns [ErrLost], and has written nothing, if ownership had ended, or was known to by the owner's context. Any other error
-// is etcd's or the client's: as with every write whose reply may be lost, the transaction may have been applied then. So may
-// one whose error is retry.Ambiguous besides: a client that repeats calls tells why its caller's context ended in the middle.
+// It returns [ErrLost], and has written nothing, if ownership had ended, or if ctx had already ended for that reason. Any other
+// error is etcd's or the client's: as with every write whose reply may be lost, the transaction may have been applied then
+// (retry.Ambiguous tells). That ownership ended while the answer was waited for is such an error, and not ErrLost.
 func (g Guard) Commit(ctx context.Context, kv clientv3.KV, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	if err := g.check(); err != nil {
 		return nil, err
@@ -63,7 +63,8 @@ func (g Guard) Commit(ctx context.Context, kv clientv3.KV, ops ...clientv3.Op) (
 	}
 	resp, err := kv.Txn(ctx).If(g.Cmp()).Then(ops...).Commit()
 	if err != nil {
-		return nil, fmt.Errorf("fence: commit under %q: %w", g.Key, err)
+		// A client that repeats calls adds why ctx has ended. That it ended for a loss does not say that nothing was written.
+		return nil, fmt.Errorf("fence: commit under %q: %w", g.Key, cause.Without(err, ErrLost))
 	}
 	if !resp.Succeeded {
 		return resp, g.lost()

@@ -10,6 +10,8 @@ import (
 	"go.etcd.io/etcd/client/v3/ordering"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdkit/etcdkit/internal/cause"
 )
 
 // Transient reports whether err says that nothing was written and that trying again may help. It is
@@ -285,6 +287,8 @@ func visit(err error, yield func(finding) bool) bool {
 		return e.visit(yield)
 	case *settledError: // whose code is for the client
 		return visit(e.err, yield)
+	case *cause.WithoutError:
+		return visit(e.Err, yield)
 	case *connectError:
 		if e.cause != nil {
 			return visit(e.cause, yield) // a certificate does not become right by itself

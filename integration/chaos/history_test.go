@@ -193,8 +193,9 @@ func (h *history) record(size int) record {
 	return r
 }
 
-// operations is the record as the checker takes it. Who was told of a loss owns until any later time; and a write of unknown
-// fate is applied at any later time: until last, for each token.
+// operations is the record as the checker takes it. Who was told of a loss owns until any later time: until last, for each
+// token. A write of unknown fate is applied before somebody first sees its value, if anybody does. If nobody does it is left out,
+// since whatever order the others can have with it they can have without: who comes next in it is another such write, or nobody.
 func (r record) operations(last func(token int64) instant) []porcupine.Operation {
 	var ops []porcupine.Operation
 	add := func(worker int, in input, out output, call, ret instant) {
@@ -207,11 +208,26 @@ func (r record) operations(last func(token int64) instant) []porcupine.Operation
 	for _, a := range r.accesses {
 		done := a.done
 		if a.outcome == unknown {
-			done = max(a.called, last(a.token))
+			seen, ok := r.firstSeen(a.value)
+			if !ok {
+				continue
+			}
+			done = max(a.called, min(seen, last(a.token)))
 		}
 		add(a.worker, a.input, a.output, a.called, done)
 	}
 	return ops
+}
+
+// firstSeen is when the first of those who saw a value had it.
+func (r record) firstSeen(value int64) (at instant, ok bool) {
+	at = never
+	for _, a := range r.accesses {
+		if a.outcome == accepted && a.seen == value {
+			at, ok = min(at, a.done), true
+		}
+	}
+	return at, ok
 }
 
 // superseded is when somebody is first seen to own who cannot own beside the holder of this token: by then that one owns no

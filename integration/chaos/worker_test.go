@@ -161,7 +161,7 @@ func (j *job) access(ctx context.Context) outcome {
 	switch {
 	case err == nil:
 		a.outcome, a.seen = accepted, registered((*clientv3.GetResponse)(resp.Responses[0].GetResponseRange()))
-	case errors.Is(err, fence.ErrLost) && resp != nil: // and not the cause of ctx, which is one too
+	case errors.Is(err, fence.ErrLost) && resp != nil: // and not what ended ctx before anything was sent
 		a.outcome = refused
 	default:
 		a.outcome = unknown

@@ -3,6 +3,7 @@ package fence_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/etcdkit/etcdkit/fence"
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 func TestMain(m *testing.M) { etcdtest.Main(m) }
@@ -204,6 +206,34 @@ func TestAFailedCommitIsNoLoss(t *testing.T) {
 	cancel()
 	if _, err := g.Commit(ctx, cli); !errors.Is(err, context.Canceled) || errors.Is(err, fence.ErrLost) {
 		t.Errorf("a context that has ended: %v, want context.Canceled", err)
+	}
+}
+
+// The answer to a commit is lost, and while it is waited for the owner is told of its loss. That is why nobody waits for the
+// answer any more, and not what came of the commit, which a client that repeats calls says in one error.
+func TestALossWhileTheAnswerIsWaitedForIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	var calls etcdtest.Calls
+	cli := etcdtest.Shared(t).Dial(clientv3.Config{DialOptions: append(retry.DialOptions(retry.Policy{}), calls.DialOptions()...)})
+	p := etcdtest.Prefix(t)
+	g := acquire(t, cli, p+"owner")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	written := calls.Inject(etcdtest.Fault{Call: "Txn", After: true, Silent: true})
+	go func() {
+		<-written.Hit()
+		cancel(fmt.Errorf("cut off: %w", fence.ErrLost))
+	}()
+	_, err := g.Commit(ctx, cli, clientv3.OpPut(p+"k", "written"))
+	if errors.Is(err, fence.ErrLost) || !errors.Is(err, context.Canceled) || !retry.Ambiguous(err) {
+		t.Errorf("%v, want an ambiguous error that is no ErrLost, as the write was made", err)
+	}
+	if v := get(t, cli, p+"k"); v != "written" {
+		t.Errorf("the register has %q: this shows nothing", v)
+	}
+	// The next one is not sent: that is a loss.
+	if _, err := g.Commit(ctx, cli, clientv3.OpPut(p+"k", "again")); !errors.Is(err, fence.ErrLost) {
+		t.Errorf("with a context that has ended for a loss: %v, want ErrLost", err)
 	}
 }
 
