@@ -93,6 +93,7 @@ func (t *Term) proclaim(ctx context.Context, value string) error {
 // a moment (150 ms).
 //
 // It returns nil once etcd has answered; [fence.ErrLost] if the term had been lost before, or if its fate is
-// unknown because the session ended first; or ctx's cause if etcd has not answered by then. In that case
-// resigning goes on until the session ends, and a later call learns the result.
+// unknown because the session ended first; ctx's cause if etcd has not answered by then; or etcd's error, as to a
+// user who may not write there any more. In the last two cases resigning goes on until the session ends. A later
+// call learns the answer that was missing.
 func (t *Term) Resign(ctx context.Context) error { return t.hold.Release(ctx) }

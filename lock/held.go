@@ -46,8 +46,9 @@ func (h *Held) Slot(ctx context.Context) (int, error) {
 // that is done, then for a moment (150 ms).
 //
 // It returns nil once etcd has freed the lock; [fence.ErrLost] if it had been lost before, or if its fate is
-// unknown because the session ended first; or ctx's cause if etcd has not answered by then. In that case the
-// lock goes on being given back until the session ends, and a later call learns the result.
+// unknown because the session ended first; ctx's cause if etcd has not answered by then; or etcd's error, as
+// to a user who may not write there any more. In the last two cases the lock goes on being given back until the
+// session ends. A later call learns the answer that was missing.
 func (h *Held) Unlock(ctx context.Context) error {
 	if h == nil {
 		return nil // so that it may be deferred before the error of locking is looked at

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -91,9 +92,11 @@ func TestAReleaseWhoseReplyIsLostIsResolved(t *testing.T) {
 					if !errors.Is(err, failure) || errors.Is(err, fence.ErrLost) {
 						t.Errorf("%s: release says %v, want what the server said", name[len(prefix):], err)
 					}
-				case resp.Count == 0 != (err == nil):
+				case err == nil && resp.Count > 0, errors.Is(err, fence.ErrLost):
 					t.Errorf("%s: release says %v, and of the key there is left: %v", name[len(prefix):], err, resp.Kvs)
 				}
+				// Whatever it said, the key does not stay: what etcd refuses is tried again.
+				lineIsEmpty(t, oracle, name)
 			}
 		}
 	})
@@ -138,6 +141,33 @@ func TestAnAcquisitionCancelledAtAnyCallLeavesNothing(t *testing.T) {
 func notDelete(message any) bool {
 	txn, ok := message.(*pb.TxnRequest)
 	return !ok || len(txn.Success) != 1 || txn.Success[0].GetRequestDeleteRange() == nil
+}
+
+// Who may not delete its key any more, as its role was changed, gives it back when it may again, though nobody waits for that.
+func TestAReleaseThatIsRefusedIsMadeLater(t *testing.T) {
+	forEachPlain(t, func(t *testing.T, k kind) {
+		for _, times := range []int{1, 3} {
+			t.Run(fmt.Sprintf("refused %d times", times), func(t *testing.T) {
+				t.Parallel()
+				name := etcdtest.Prefix(t) + "name"
+				s, calls := faulty(t)
+				o := own(t, k, s, name)
+				next := standInLine(t, k, open(t, k.client(t), time.Minute), name, 2)
+				calls.Inject(etcdtest.Fault{Call: "Txn", Times: times, Err: rpctypes.ErrGRPCPermissionDenied})
+				if err := o.Release(t.Context()); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+					t.Errorf("refused: %v, want what etcd said", err)
+				}
+				if o.Context().Err() == nil {
+					t.Error("it believes that it owns")
+				}
+				release(t, next.owns(t, soon))
+				lineIsEmpty(t, k.client(t), name)
+				if s.Context().Err() != nil {
+					t.Error("the session has ended: of course the key is gone")
+				}
+			})
+		}
+	})
 }
 
 func TestAReleaseCancelledAtItsCallGoesOn(t *testing.T) {

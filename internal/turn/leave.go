@@ -11,12 +11,16 @@ import (
 
 	"github.com/etcdkit/etcdkit/fence"
 	"github.com/etcdkit/etcdkit/internal/call"
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 // lateCreates are the waits before the deletions of a key whose creation was sent and not answered: the request
 // may still be on its way, and take effect after the first deletion. Servers hold a request for five seconds, so the
 // last comes after twice that.
 var lateCreates = []time.Duration{time.Second, 3 * time.Second, 7 * time.Second}
+
+// refusals are the waits before a deletion that etcd has refused is made again.
+var refusals = retry.Policy{Initial: 500 * time.Millisecond, Max: 15 * time.Second}
 
 // errUnresolved says that a release was sent and not answered while it could be.
 var errUnresolved = errors.New("outcome unknown: etcd did not answer before the lease ended")
@@ -58,8 +62,17 @@ func (p *Place) await(ctx context.Context, answered <-chan struct{}, result func
 }
 
 // remove deletes the key if it is still the one that was created, for as long as life lasts. Besides goes with it, and is done
-// also if the key is gone.
+// also if the key is gone. If etcd refuses, it goes on beside, and the error is what etcd has said so far.
 func (p *Place) remove(life context.Context, besides ...clientv3.Op) error {
+	err := p.delete(life, besides)
+	if refused(err) {
+		p.insist(func(life context.Context) error { return p.delete(life, besides) })
+	}
+	return err
+}
+
+// delete is remove, up to etcd's answer.
+func (p *Place) delete(life context.Context, besides []clientv3.Op) error {
 	resp, err := call.Persist(life, p.sess.Client(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		resp, err := p.sess.Client().KV.Txn(ctx).
 			If(p.Guard().Cmp()).
@@ -132,8 +145,29 @@ func (p *Place) done() {
 
 // erase deletes the key, whichever creation it is from: no other place has it.
 func (p *Place) erase(life context.Context) {
-	// An error means that the session has ended, and the key with it.
-	_, _ = call.Persist(life, p.sess.Client(), func(ctx context.Context) (*clientv3.DeleteResponse, error) {
-		return p.sess.Client().KV.Delete(ctx, p.key)
+	erase := func(life context.Context) error {
+		_, err := call.Persist(life, p.sess.Client(), func(ctx context.Context) (*clientv3.DeleteResponse, error) {
+			return p.sess.Client().KV.Delete(ctx, p.key)
+		})
+		return err
+	}
+	if erase(life) != nil {
+		p.insist(erase)
+	}
+}
+
+// refused reports whether etcd has answered a deletion, and with an error: as to a user who may not write there any more. What
+// could be made again has been, and what the session's end has done is a loss.
+func refused(err error) bool { return err != nil && !errors.Is(err, fence.ErrLost) }
+
+// insist makes a deletion again that etcd has refused, until it is done or the session ends: those behind wait for as long, and
+// whoever took the right to write may give it back.
+func (p *Place) insist(deletion func(life context.Context) error) {
+	p.sess.Go(func(life context.Context) {
+		waits := refusals.Backoff()
+		for refusal := true; refusal && life.Err() == nil; {
+			pause(life, waits.Next())
+			refusal = refused(deletion(life))
+		}
 	})
 }
