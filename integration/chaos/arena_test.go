@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
+	"github.com/etcdkit/etcdkit/pool"
 	"github.com/etcdkit/etcdkit/retry"
 )
 
@@ -38,6 +39,23 @@ type side struct {
 	history *history // of the present line
 }
 
+// dials are the ways to etcd: a plain client, one that tries calls again by a policy of ours, and a pool's.
+var dials = []func(t *testing.T, links etcdtest.Links) *clientv3.Client{
+	func(_ *testing.T, links etcdtest.Links) *clientv3.Client { return links.Client() },
+	func(_ *testing.T, links etcdtest.Links) *clientv3.Client {
+		return links.Dial(clientv3.Config{DialOptions: retry.DialOptions(retry.Policy{})})
+	},
+	func(t *testing.T, links etcdtest.Links) *clientv3.Client {
+		t.Helper()
+		p, err := pool.Open(t.Context(), pool.Config{Endpoints: links.Endpoints()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close(context.Background()) })
+		return p.Client()
+	},
+}
+
 // newArena starts a cluster and opens the clients of workers for a line of each kind; a kind may be there several times.
 func newArena(t *testing.T, seed uint64, kinds ...kind) *arena {
 	t.Helper()
@@ -47,16 +65,11 @@ func newArena(t *testing.T, seed uint64, kinds ...kind) *arena {
 		s := &side{kind: k}
 		a.tallies[k.name] = &tally{}
 		for i := range workers {
-			// Half of the clients are plain ones, and others try calls again by a policy of ours.
-			var cfg clientv3.Config
-			if i%2 == 1 {
-				cfg.DialOptions = retry.DialOptions(retry.Policy{})
-			}
 			links, ttl := a.cluster.Links(), shortTTL
 			if i >= workers/2 {
 				ttl = longTTL
 			}
-			client := links.Dial(cfg)
+			client := dials[i%len(dials)](t, links)
 			s.workers = append(s.workers, &worker{
 				index: i, kind: k, client: client, links: links, locker: k.open(client, ttl),
 				rng: rand.New(rand.NewPCG(seed, uint64(1+n*workers+i))),

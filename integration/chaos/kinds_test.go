@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
+	"github.com/etcdkit/etcdkit/election"
 	"github.com/etcdkit/etcdkit/fence"
 	"github.com/etcdkit/etcdkit/lock"
 	"github.com/etcdkit/etcdkit/session"
@@ -48,7 +49,13 @@ const permits = 3
 var (
 	mutex = kind{
 		name: "Mutex", size: mutexSize, weigh: func(*rand.Rand) int { return mutexSize },
-		open: ours(func(s session.Source, name string, _ int) locking { return lock.NewMutex(s, name).Lock }),
+		open: ours(func(s session.Source, name string, _ int) locking {
+			m := lock.NewMutex(s, name)
+			if rand.IntN(4) == 0 {
+				return m.TryLock
+			}
+			return m.Lock
+		}),
 	}
 	rwMutex = kind{
 		name: "RWMutex", size: rwSize,
@@ -75,8 +82,15 @@ var (
 		}),
 	}
 
+	term = kind{
+		name: "Term", size: mutexSize, weigh: mutex.weigh,
+		open: func(client *clientv3.Client, ttl time.Duration) locker {
+			return &candidate{session.NewKeeper(client, &session.Options{TTL: ttl})}
+		},
+	}
+
 	// kinds are those of ours.
-	kinds = []kind{mutex, rwMutex, semaphore}
+	kinds = []kind{mutex, rwMutex, semaphore, term}
 
 	// guarded and unguarded are etcd's own mutex, with writes on the condition that its key is there, and with plain ones.
 	guarded = kind{
@@ -124,6 +138,47 @@ func (h ourHold) Token() int64 { return int64(h.Guard().Token) }
 
 func (h ourHold) Commit(ctx context.Context, kv clientv3.KV, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	return h.Guard().Commit(ctx, kv, ops...)
+}
+
+// candidate leads elections.
+type candidate struct{ keeper *session.Keeper }
+
+func (c *candidate) Lock(ctx context.Context, name string, _ int) (hold, error) {
+	sess, err := c.keeper.Live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := election.Campaign(ctx, sess, name, "")
+	if err != nil {
+		return nil, err
+	}
+	return leading{t, sess.Client(), name}, nil
+}
+
+func (c *candidate) Close(ctx context.Context) { _ = c.keeper.Close(ctx) }
+
+// leading is a term of an election.
+type leading struct {
+	*election.Term
+	client *clientv3.Client
+	name   string
+}
+
+func (l leading) Token() int64 { return int64(l.Guard().Token) }
+
+func (l leading) Commit(ctx context.Context, kv clientv3.KV, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
+	return l.Guard().Commit(ctx, kv, ops...)
+}
+
+// Unlock makes the last in line the leader, now and then; otherwise it resigns.
+func (l leading) Unlock(ctx context.Context) error {
+	if rand.IntN(3) == 0 {
+		line, err := election.Candidates(ctx, l.client, l.name)
+		if last := len(line) - 1; err == nil && last > 0 && l.TransferTo(ctx, line[last].Key) == nil {
+			return nil
+		}
+	}
+	return l.Resign(ctx)
 }
 
 // theirLocker locks through etcd's own session, opened anew when one was lost.
