@@ -28,6 +28,32 @@ const (
 	maxID = 255
 )
 
+// State is whether an instance may be given work.
+type State uint8
+
+const (
+	// Ready is the state of an instance that takes work. It is the zero State, and that of all that etcd's naming/endpoints
+	// has written.
+	Ready State = iota
+
+	// Starting is the state of one that does not take work yet, or not at present: it starts, or its health checks fail.
+	Starting
+
+	// Draining is the state of one that is about to leave: it finishes what it has, and is to be given nothing new.
+	Draining
+)
+
+// stateNames are the states as they stand in a value in etcd.
+var stateNames = [...]string{Ready: "ready", Starting: "starting", Draining: "draining"}
+
+// String names the state.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}
+
 // Instance is one process that serves, as others find it.
 type Instance struct {
 	// Service is what it serves: "mail", or "shop/cart". It may start with a slash, and does not end in one; no
@@ -47,10 +73,15 @@ type Instance struct {
 	// Weight is the share of the load it should get, relative to the others. Default 100, at most 1,000,000.
 	Weight int
 
+	// State is whether it may be given work. Default Ready.
+	State State
+
 	// Metadata is whatever else is to be known. Keys must not be empty. An instance that was written by
 	// etcd's naming/endpoints may carry any JSON: members that are no strings are given as their JSON text,
 	// and metadata that is no object as that of the key "".
 	Metadata map[string]string
+
+	lease int64 // that its key hangs on, in a view
 }
 
 // clone returns a copy that shares nothing with i.
@@ -64,6 +95,7 @@ var (
 	errUnspecified = errors.New("it is an address to listen on, which others cannot reach")
 	errText        = errors.New("it holds a control character or is not UTF-8")
 	errWeight      = fmt.Errorf("it is not from 1 to %d (0 means %d)", maxWeight, defaultWeight)
+	errState       = errors.New("it is not starting, ready or draining")
 	errMetadata    = errors.New("it has an empty key or is not UTF-8")
 	errLarge       = fmt.Errorf("ID and value together are over %d KiB", maxSize>>10)
 	errID          = fmt.Errorf("it is over %d bytes", maxID)
@@ -89,6 +121,8 @@ func (i *Instance) check() error {
 		return refuse("Version", errText)
 	case i.Weight < 1 || i.Weight > maxWeight:
 		return refuse("Weight", errWeight)
+	case int(i.State) >= len(stateNames):
+		return refuse("State", errState)
 	}
 	return nil
 }

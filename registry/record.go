@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -17,17 +18,22 @@ type record struct {
 	Zone     string `json:",omitempty"`
 	Version  string `json:",omitempty"`
 	Weight   int
+	State    string `json:",omitempty"` // none is ready
 }
 
 // encode returns the value of an instance. The same instance has the same value.
 func encode(i Instance) (string, error) {
-	value, err := json.Marshal(record{
+	r := record{
 		Addr:     i.Addr,
 		Metadata: i.Metadata,
 		Zone:     i.Zone,
 		Version:  i.Version,
 		Weight:   i.Weight,
-	})
+	}
+	if i.State != Ready {
+		r.State = i.State.String()
+	}
+	value, err := json.Marshal(r)
 	if err != nil {
 		return "", fmt.Errorf("encode the instance: %w", err)
 	}
@@ -46,6 +52,7 @@ func decode(service, id string, value []byte) (*Instance, error) {
 		Zone     string
 		Version  string
 		Weight   int
+		State    string
 	}
 	if err := json.Unmarshal(value, &r); err != nil {
 		return nil, jsonError(err)
@@ -61,6 +68,9 @@ func decode(service, id string, value []byte) (*Instance, error) {
 		Version:  r.Version,
 		Weight:   r.Weight,
 		Metadata: decodeMetadata(r.Metadata),
+	}
+	if r.State != "" {
+		i.State = State(slices.Index(stateNames[:], r.State)) // -1 is none of them
 	}
 	if err := i.check(); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 func TestAValueIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	want := Instance{
-		Service: "mail", ID: "a", Addr: "[::1]:80", Zone: "eu-1", Version: "1.2.3 <é>", Weight: 7,
+		Service: "mail", ID: "a", Addr: "[::1]:80", Zone: "eu-1", Version: "1.2.3 <é>", Weight: 7, State: Draining,
 		Metadata: map[string]string{"k": "line\nand \x00", "<é>": ""},
 	}
 	value, err := encode(want)
@@ -71,6 +71,7 @@ func TestMalformedValuesAreRefusedWithoutQuotingThem(t *testing.T) {
 		`{"Addr":"h:1","Weight":1.5}`:            "Weight refused",
 		`{"Addr":"h:1","Weight":"hunter2"}`:      "Weight refused",
 		`{"Addr":"h:1","Weight":99999999999999}`: "Weight refused",
+		`{"Addr":"h:1","State":"hunter2"}`:       "State refused",
 		`{"Addr":"h:1","Zone":"hunter2\u0000"}`:  "Zone refused",
 		`{"Addr":"h:1","Version":["hunter2"]}`:   "Version refused",
 		`{"Addr":"h:1","Metadata":{"a":"` + strings.Repeat("x", maxSize) + `"}}`:   "64 KiB",
@@ -94,7 +95,7 @@ func TestMalformedValuesAreRefusedWithoutQuotingThem(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add("a", []byte(`{"Op":0,"Addr":"h:1","Metadata":{"a":"b"},"Zone":"z","Version":"1","Weight":7}`))
+	f.Add("a", []byte(`{"Op":0,"Addr":"h:1","Metadata":{"a":"b"},"Zone":"z","Version":"1","Weight":7,"State":"draining"}`))
 	f.Add("a", []byte(`{"Addr":"[::1]:80","Metadata":{"a":{"b":[1,null,"\ud800"]},"":null}}`))
 	f.Add("a", []byte(`{"addr":"h:1","METADATA":"x","metadata":["\xff"]}`))
 	f.Add("..", []byte(`{"Addr":"h:1"}`))

@@ -15,6 +15,10 @@ const (
 
 	// Stale is the source of instances that were followed until the view was cut off: the last ones known.
 	Stale
+
+	// Disk is the source of instances that were read from the copy in ViewOptions.CacheDir, as etcd has not answered since the
+	// view was opened.
+	Disk
 )
 
 // String names the source.
@@ -24,6 +28,8 @@ func (s Source) String() string {
 		return "live"
 	case Stale:
 		return "stale"
+	case Disk:
+		return "disk"
 	}
 	return "unknown"
 }
@@ -45,7 +51,7 @@ type Snapshot struct {
 	// the most while the view is live, and otherwise when it was cut off.
 	SyncedAt time.Time
 
-	// Source is Live or Stale.
+	// Source says whether that is now.
 	Source Source
 }
 
