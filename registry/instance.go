@@ -80,8 +80,6 @@ type Instance struct {
 	// etcd's naming/endpoints may carry any JSON: members that are no strings are given as their JSON text,
 	// and metadata that is no object as that of the key "".
 	Metadata map[string]string
-
-	lease int64 // that its key hangs on, in a view
 }
 
 // clone returns a copy that shares nothing with i.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,9 +22,14 @@ func del(id string) follow.Event { return follow.Event{Key: "services/mail/" + i
 
 const good = `{"Addr":"h:1"}`
 
+// newTestRoster returns a roster whose etcd nobody asks: nobody minds it.
+func newTestRoster() *roster {
+	return newRoster(context.Background(), serviceKey{name: "mail", prefix: "services/mail/", hold: -1, logger: zap.NewNop()}, nil)
+}
+
 // synced returns a roster that is live at revision 10.
 func synced(events ...follow.Event) *roster {
-	r := newRoster("mail", "services/mail/", zap.NewNop())
+	r := newTestRoster()
 	r.Changed(follow.Change{Revision: 10, Initial: true, Events: events})
 	r.Live()
 	return r
@@ -78,7 +84,7 @@ func TestAStaleRosterKeepsItsInstancesAndPublishesWhatItMissedInOneStep(t *testi
 
 func TestARosterThatJoinsAStaleFollowerIsStaleFromTheStart(t *testing.T) {
 	t.Parallel()
-	r := newRoster("mail", "services/mail/", zap.NewNop())
+	r := newTestRoster()
 	before := r.cell.Ptr()
 	r.Stale(errors.New("not yet"))
 	if r.cell.Ptr() != before {
@@ -88,13 +94,13 @@ func TestARosterThatJoinsAStaleFollowerIsStaleFromTheStart(t *testing.T) {
 	r.Stale(errors.New("cut off"))
 	wantRoster(t, r, Stale, 10, "a")
 	select {
-	case <-r.synced:
+	case <-r.whenLive():
 		t.Error("synced with what was known by others before")
 	default:
 	}
 	r.Live()
 	wantRoster(t, r, Live, 10, "a")
-	<-r.synced
+	<-r.whenLive()
 }
 
 func TestMalformedInstancesAreSkippedAndNamed(t *testing.T) {

@@ -40,6 +40,10 @@ type Snapshot struct {
 	// Instances are ordered by ID. One that has not changed is the same pointer in the next snapshot.
 	Instances []*Instance
 
+	// Held are those of Instances that etcd has no more, ordered by ID: see [ViewOptions.HoldOnMassLoss]. The last ones of a
+	// service are among them until a linearizable read has confirmed that they are gone. Usually nil.
+	Held []*Instance
+
 	// Revision is that of etcd at which these were the instances.
 	Revision int64
 
@@ -48,32 +52,37 @@ type Snapshot struct {
 	Generation int64
 
 	// SyncedAt is when these were last known to be the instances, by the clock of this machine: about a second ago at
-	// the most while the view is live, and otherwise when it was cut off.
+	// the most while the view is live, and otherwise when it was cut off, or when the copy on disk was last current. It is zero
+	// if that is not known: of what was read from a single member.
 	SyncedAt time.Time
 
 	// Source says whether that is now.
 	Source Source
 }
 
-// edit is what became of one instance: its newest state, or nil if it is not listed any more.
-type edit struct {
-	id       string
-	instance *Instance
+// find is the instance of a list, ordered by ID, with an ID; nil if there is none.
+func find(list []*Instance, id string) *Instance {
+	if at, there := slices.BinarySearchFunc(list, id, byID); there {
+		return list[at]
+	}
+	return nil
 }
+
+func byID(i *Instance, id string) int { return cmp.Compare(i.ID, id) }
 
 // merge returns the list with the edits made. Both are ordered by ID, each ID once. The list stays as it is, for
 // those who hold it: a change costs one copy of the pointers.
 func merge(list []*Instance, edits []edit) []*Instance {
 	merged := make([]*Instance, 0, len(list)+len(edits))
 	for _, e := range edits {
-		at, found := slices.BinarySearchFunc(list, e.id, func(i *Instance, id string) int { return cmp.Compare(i.ID, id) })
+		at, found := slices.BinarySearchFunc(list, e.id, byID)
 		merged = append(merged, list[:at]...)
 		list = list[at:]
 		if found {
 			list = list[1:]
 		}
-		if e.instance != nil {
-			merged = append(merged, e.instance)
+		if e.after != nil {
+			merged = append(merged, e.after)
 		}
 	}
 	return append(merged, list...)

@@ -36,7 +36,7 @@ func TestMergeKeepsTheOrderAndTheListItWasGiven(t *testing.T) {
 			if id, gone := strings.CutPrefix(e, "-"); gone {
 				edits = append(edits, edit{id: id})
 			} else {
-				edits = append(edits, edit{id: e, instance: &Instance{ID: e}})
+				edits = append(edits, edit{id: e, after: &Instance{ID: e}})
 			}
 		}
 		got := merge(list, edits)
@@ -47,7 +47,7 @@ func TestMergeKeepsTheOrderAndTheListItWasGiven(t *testing.T) {
 			t.Errorf("%q with %q: the list it was given has changed", c.list, c.edits)
 		}
 		for _, i := range got {
-			edited := slices.ContainsFunc(edits, func(e edit) bool { return e.instance == i })
+			edited := slices.ContainsFunc(edits, func(e edit) bool { return e.after == i })
 			if !edited && !slices.Contains(list, i) {
 				t.Errorf("%q with %q: %s was copied", c.list, c.edits, i.ID)
 			}
@@ -74,7 +74,7 @@ func TestMergeAgreesWithAMap(t *testing.T) {
 		}
 		var edits []edit
 		for id, i := range changes {
-			edits = append(edits, edit{id, i})
+			edits = append(edits, edit{id: id, after: i})
 			if i == nil {
 				delete(model, id)
 			} else {
@@ -105,7 +105,7 @@ func BenchmarkChange(b *testing.B) {
 			changed := &Instance{ID: fmt.Sprintf("%06d", n/2)}
 			b.ReportAllocs()
 			for b.Loop() {
-				list = merge(list, []edit{{changed.ID, changed}})
+				list = merge(list, []edit{{id: changed.ID, after: changed}})
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -59,6 +60,34 @@ func (f *Follower) Status() Status { return f.view.pulse.status() }
 // Heard tells the view of a revision that etcd has answered with elsewhere. A view that was cut off then sees by a later
 // read that history was replaced, also if it has never been at that revision itself. It does not wait.
 func (f *Follower) Heard(revision int64) { f.view.heard.Raise(revision) }
+
+// errReleased is what waiting for a view returns that has ended.
+var errReleased = errors.New("view closed")
+
+// Reached waits until the observers have been told of everything up to a revision. ctx bounds it; its cause is returned.
+func (f *Follower) Reached(ctx context.Context, revision int64) error {
+	m := &mark{revision, make(chan struct{})}
+	select {
+	case f.view.commands <- command{await: m}:
+	case <-f.view.done:
+		return errReleased
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-m.reached:
+		return nil
+	case <-f.view.done:
+		return errReleased
+	case <-ctx.Done():
+		// So that waits that were given up do not gather.
+		select {
+		case f.view.commands <- command{forget: m}:
+		case <-f.view.done:
+		}
+		return context.Cause(ctx)
+	}
+}
 
 // Close stops the telling: no method of the observer is called once it returns. The view ends with its last
 // follower. Close is idempotent, and must not be called from the observer's own methods.

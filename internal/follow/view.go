@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -39,6 +40,7 @@ type view struct {
 
 	// ---- owned by run
 	followers  []*Follower
+	marks      []*mark // not reached so far
 	content    entries
 	synced     bool // has been read once
 	revision   int64
@@ -53,10 +55,19 @@ type view struct {
 	attempted  time.Time     // when the last one was started
 }
 
-// command asks the view's goroutine to take in a follower, or to drop one.
+// command asks the view's goroutine to take in a follower or to drop one, or to say when a mark is reached or that nobody
+// waits for it any more.
 type command struct {
-	join  *Follower
-	leave *Follower
+	join   *Follower
+	leave  *Follower
+	await  *mark
+	forget *mark
+}
+
+// mark is a revision that somebody waits for.
+type mark struct {
+	revision int64
+	reached  chan struct{} // closed when the followers have been told of everything up to it
 }
 
 func newView(h *hub, rng Range) *view {
@@ -234,6 +245,7 @@ func (v *view) resync(r *reading, heard, stream int64) {
 		}
 		f.obs.Live()
 	}
+	v.reach()
 }
 
 // replaced reports whether a reading is from another history than the one the view knows. What several watches
@@ -278,6 +290,7 @@ func (v *view) receive(a *attempt, read int64) error {
 				return errClosed
 			}
 			d, err := v.take(s, &resp)
+			v.reach()
 			if err == nil {
 				err = check.hurry(d, len(v.content))
 			}
@@ -390,9 +403,17 @@ func (v *view) wake() {
 	}
 }
 
-// obey takes in a follower, which is told at once what is known, or drops one.
+// obey takes in a follower, which is told at once what is known, or drops one, or a mark.
 func (v *view) obey(cmd command) {
-	if cmd.leave != nil {
+	switch {
+	case cmd.await != nil:
+		v.marks = append(v.marks, cmd.await)
+		v.reach()
+		return
+	case cmd.forget != nil:
+		v.marks = slices.DeleteFunc(v.marks, func(m *mark) bool { return m == cmd.forget })
+		return
+	case cmd.leave != nil:
 		for i, f := range v.followers {
 			if f == cmd.leave {
 				v.followers = append(v.followers[:i:i], v.followers[i+1:]...)
@@ -412,6 +433,21 @@ func (v *view) obey(cmd command) {
 	default:
 		cmd.join.obs.Stale(why)
 	}
+}
+
+// reach says which marks are reached.
+func (v *view) reach() {
+	if len(v.marks) == 0 || !v.synced {
+		return
+	}
+	complete := v.step(nil).Complete
+	v.marks = slices.DeleteFunc(v.marks, func(m *mark) bool {
+		if m.revision <= complete {
+			close(m.reached)
+			return true
+		}
+		return false
+	})
 }
 
 // everything is the first change that a follower gets.
