@@ -31,8 +31,9 @@ type resolution struct {
 	done    chan struct{} // closed when run has returned
 
 	// ---- owned by run
-	handed   []*registry.Instance // that gRPC has now
-	reported string               // the last error it was told, since there were none
+	handed    []*registry.Instance // that gRPC has now
+	reported  string               // the last error it was told, since there were none
+	confirmed bool                 // etcd has been heard
 }
 
 // ResolveNow implements resolver.Resolver. It is a hint that a list may be old, and this one never is.
@@ -90,36 +91,44 @@ func (r *resolution) try(ctx context.Context, patience time.Duration) (*registry
 
 // bridge is for the time before the first snapshot: gRPC gets what an earlier connection had, or else the error.
 func (r *resolution) bridge(err error) {
-	if len(r.handed) == 0 {
-		r.handed = r.builder.memory.get(r.service)
-		if len(r.handed) == 0 {
-			r.report(err)
-			return
-		}
-		r.hand()
+	if before := r.before(); len(before) > 0 {
+		r.change(before)
+	} else {
+		r.report(err)
 	}
 }
 
 // take tells gRPC what a snapshot has changed.
 func (r *resolution) take(s registry.Snapshot) {
 	next := ready(s.Instances)
-	if s.Source != registry.Live {
-		next = withThoseBefore(next, r.handed)
+	if s.Source == registry.Live {
+		r.confirmed = true
+	} else {
+		next = withThoseBefore(next, r.before())
 	}
-	if !slices.EqualFunc(next, r.handed, same) {
-		r.handed = next
-		r.builder.memory.put(r.service, next)
-		r.hand()
-	}
+	r.builder.memory.put(r.service, next)
+	r.change(next)
 	if len(next) == 0 {
 		r.report(fmt.Errorf("grpcresolver: service %q has no ready instance (%s)", r.service, census(s)))
 	}
 }
 
-// hand gives gRPC the instances. Its error asks for another list, and there is none before the next snapshot.
-func (r *resolution) hand() {
-	r.reported = ""
-	_ = r.cc.UpdateState(state(r.handed, r.seed))
+// before is what only etcd's word can remove: what gRPC has or, until etcd is heard, what an earlier connection had.
+func (r *resolution) before() []*registry.Instance {
+	if len(r.handed) > 0 || r.confirmed {
+		return r.handed
+	}
+	return r.builder.memory.get(r.service)
+}
+
+// change gives gRPC other instances, unless it has them. Its error asks for another list: there is none before the
+// next snapshot.
+func (r *resolution) change(next []*registry.Instance) {
+	if slices.EqualFunc(next, r.handed, same) {
+		return
+	}
+	r.handed, r.reported = next, ""
+	_ = r.cc.UpdateState(state(next, r.seed))
 }
 
 // report tells gRPC why there are no instances. A balancer that never had any fails RPCs with that text.

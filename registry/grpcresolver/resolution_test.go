@@ -125,14 +125,30 @@ func TestWithoutEtcdAConnectionTakesWhatTheOneBeforeItHad(t *testing.T) {
 	second.take(snapshot(registry.Live, instance("c", 3)))
 	e.hears(t, "[c]")
 
+	awake, e := resolve(b) // with a view that begins with less than that one knew
+	awake.take(snapshot(registry.Stale, instance("d", 4)))
+	e.hears(t, "[c d]")
+
 	other, e := resolve(b)
 	other.service = "web"
 	other.bridge(why)
 	e.hears(t, "error: etcd is away")
+}
 
-	// What etcd has said to be gone is not taken up again.
-	second.take(snapshot(registry.Live))
-	third, e := resolve(b)
-	third.bridge(why)
-	e.hears(t, "error: etcd is away")
+func TestWhatEtcdHasSaidToBeGoneIsNotTakenUpAgain(t *testing.T) {
+	b := &builder{}
+	lagging, _ := resolve(b)
+	lagging.take(snapshot(registry.Live, instance("a", 1)))
+
+	r, e := resolve(b)
+	r.take(snapshot(registry.Live))
+	e.hears(t, "error: ")
+	next, nextEar := resolve(b)
+	next.bridge(errors.New("etcd is away"))
+	nextEar.hears(t, "error: etcd is away")
+
+	lagging.take(snapshot(registry.Live, instance("a", 1)))
+	r.take(snapshot(registry.Stale))
+	r.take(snapshot(registry.Stale, instance("b", 2)))
+	e.hears(t, `error: grpcresolver: service "mail" has no ready instance (stale: 0`, "[b]")
 }
