@@ -167,7 +167,7 @@ func (d *diskCopy) load() (list []*Instance, revision int64, at time.Time, err e
 	if err != nil {
 		return nil, 0, at, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, at, err

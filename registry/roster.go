@@ -146,14 +146,15 @@ func (r *roster) become(s Source) {
 	if r.source == s && !r.behind {
 		return
 	}
-	switch {
-	case s == Live && r.source != Live:
-		close(r.live)
-	case s != Live && r.source == Live:
-		r.live = make(chan struct{})
-	}
+	before := r.source
 	r.source = s
 	r.publish()
+	switch { // after that, so that whoever waits finds the list
+	case s == Live && before != Live:
+		close(r.live)
+	case s != Live && before == Live:
+		r.live = make(chan struct{})
+	}
 }
 
 // whenLive returns a channel that is closed when the list is live.
@@ -184,10 +185,10 @@ func (r *roster) known() bool {
 func (r *roster) startFrom(list []*Instance, source Source, revision int64, at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.source != 0 || r.read {
+	if r.source != 0 {
 		return true
 	}
-	if len(list) == 0 {
+	if len(list) == 0 || r.read { // what was read is about to be live
 		return false
 	}
 	r.log.Warn("etcd cannot be asked: instances are from before", zap.Stringer("source", source), zap.Int("instances", len(list)))
