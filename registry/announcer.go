@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/etcdkit/etcdkit/internal/call"
 	"github.com/etcdkit/etcdkit/retry"
-	"github.com/etcdkit/etcdkit/session"
 )
 
 const (
@@ -23,11 +23,15 @@ const (
 	// maxLeases bounds the leases that are remembered as the registration's own. A restored backup may bring
 	// back a key of some time ago, hardly of more sessions ago than that.
 	maxLeases = 32
+
+	// slowAfter is how long a new session may take for etcd to have been there all the time.
+	slowAfter = time.Second
 )
 
 var (
 	errContended = errors.New("others keep writing to the key")
 	errDisturbed = errors.New("the key was deleted or overwritten by somebody else")
+	errPutOff    = errors.New("etcd has come back: the writing is put off, as others write too")
 )
 
 // announcer is the goroutine that keeps a registration's instance in etcd, and all it remembers.
@@ -35,26 +39,33 @@ var (
 //	             ┌──────────── update ◄──────────┐
 //	             ▼                               │
 //	waiting ─► writing ─────────────────────► announced
-//	 ▲ ▲         │ │                             │
-//	 │ └ failed ─┘ └─ another has it ─► replaced │
-//	 │                                    │      │
-//	 └─ lease lost, key gone or changed ──┴──────┘
+//	 ▲ ▲       ▲ │ │ │                           │
+//	 │ │       │ │ │ └─ another has it ─► replaced
+//	 │ │       │ │ └─ etcd was away ─┐           │ │
+//	 │ │       └─┼──── spreading ◄───┘           │ │
+//	 │ └ failed ─┘                               │ │
+//	 └─ lease lost, key gone or changed ─────────┴─┘
 type announcer struct {
-	client      *clientv3.Client
-	r           *Registration
-	sessionOpts *session.Options
-	log         *zap.Logger
-	own         *ownKey
+	client *clientv3.Client
+	r      *Registration
+	log    *zap.Logger
+	own    *ownKey
+	ttl    time.Duration
 
-	session    *session.Session
-	leases     []int64 // of the sessions that were opened, the current one last
+	sessions   *sessions
+	place      *place  // on the session that is written through
+	leases     []int64 // of the sessions that were joined, the current one last
 	value      string  // the last one written
-	revision   int64   // of that write
+	at         int64   // the revision of the key as it was written; 0 if it has none
+	revision   int64   // of the last write, which may have deleted it
 	known      int64   // what was sighted at an earlier revision is old news
 	generation int64
+	seen       sighting // that was judged last
 
-	waits *retry.Backoff
-	since time.Time // when the instance was announced; zero while it is not
+	waits  *retry.Backoff
+	since  time.Time       // when the instance was announced; zero while it is not
+	cutOff bool            // since then etcd could not be reached
+	opened <-chan struct{} // closed when a session was opened since the last attempt began
 }
 
 // state is a state of the announcer: it returns the next, or nil at the end.
@@ -66,25 +77,35 @@ func newAnnouncer(client *clientv3.Client, r *Registration, opts *Options) *anno
 		log = zap.NewNop()
 	}
 	return &announcer{
-		client:      client,
-		r:           r,
-		sessionOpts: opts.Session,
-		log:         log.With(zap.String("key", r.key)),
-		own:         &ownKey{moved: make(chan struct{}, 1)},
-		waits:       opts.waits().Backoff(),
+		client:   client,
+		r:        r,
+		log:      log.With(zap.String("key", r.key)),
+		own:      r.own,
+		ttl:      opts.ttl(),
+		sessions: &sessions{lessor: r.lessor, client: client, key: r.key},
+		waits:    opts.waits().Backoff(),
 	}
 }
 
 // begin announces the instance for the first time. Whoever has its key gives way.
 func (a *announcer) begin(ctx context.Context) error {
-	if err := a.open(ctx); err != nil {
-		return err
+	for range maxRounds {
+		if err := a.join(ctx); err != nil {
+			return err
+		}
+		err := a.write(ctx, a.r.wishes.newest().value, true)
+		if err == nil {
+			a.own.heard(a.known)
+			a.sessions.keepOnly(a.r.life, a.place)
+			a.r.status.Store(&status{session: a.place.Session, revision: a.revision})
+			return nil
+		}
+		if !call.LeaseGone(err) {
+			return err
+		}
+		a.forsake() // the session is shared, and was not known to be lost
 	}
-	if err := a.write(ctx, a.r.wishes.newest().value, true); err != nil {
-		return err
-	}
-	a.r.status.Store(&status{session: a.session, revision: a.revision})
-	return nil
+	return errContended
 }
 
 // run goes from state to state until the registration is closed.
@@ -105,8 +126,8 @@ func (a *announcer) announced() state {
 		select {
 		case <-a.r.life.Done():
 			return nil
-		case <-a.session.Context().Done():
-			a.report(context.Cause(a.session.Context()))
+		case <-a.place.Context().Done():
+			a.report(context.Cause(a.place.Context()))
 			return a.waiting
 		case <-a.own.moved:
 			switch a.look() {
@@ -114,7 +135,7 @@ func (a *announcer) announced() state {
 				a.report(errDisturbed)
 				return a.waiting
 			case taken:
-				a.report(ErrReplaced)
+				a.report(replacedBy(a.seen.entry))
 				return a.replaced
 			case unknown, unchanged:
 			}
@@ -129,14 +150,39 @@ func (a *announcer) announced() state {
 }
 
 // waiting is the state before another attempt. The wait is short at first, and grows as long as the instance does not
-// stay announced.
+// stay announced. After an outage it ends as soon as any registration of the client has found etcd back: what spreads
+// their writes is counted from there.
 func (a *announcer) waiting() state {
 	if !a.since.IsZero() && time.Since(a.since) >= calmAfter {
 		a.waits.Reset()
 	}
 	a.since = time.Time{}
-	if a.waits.Wait(a.r.life) != nil {
+	var back <-chan struct{}
+	if a.cutOff {
+		back = a.opened
+	}
+	return a.pause(a.waits.Next(), back)
+}
+
+// spreading is the state in which etcd has come back, for everybody, and a session is there. Instances that all wrote at
+// once would hit an etcd that has just started. The key that each of them had is mostly still there: a lease
+// that lived when etcd went has a full TTL from its return.
+//
+// The wait is uniform, which has the lowest peak. It comes after one that was up to half as long, for whoever found etcd
+// back by itself, and with it ends well within that TTL.
+func (a *announcer) spreading() state {
+	return a.pause(rand.N(a.ttl/spreadOver)+1, a.place.Context().Done())
+}
+
+// pause returns to writing after a time, or earlier when an event says so.
+func (a *announcer) pause(d time.Duration, earlier <-chan struct{}) state {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-a.r.life.Done():
 		return nil
+	case <-timer.C:
+	case <-earlier:
 	}
 	return a.writing
 }
@@ -147,16 +193,20 @@ func (a *announcer) writing() state {
 	err := a.attempt(want.value)
 	switch {
 	case err == nil:
+		a.cutOff = false
 		a.report(nil) // first, for whoever asks when an Update has returned
 		a.r.wishes.settle(want.number, nil)
-		a.r.sessions.keepOnly(a.r.life, a.session)
+		a.sessions.keepOnly(a.r.life, a.place)
 		return a.announced
 	case a.r.life.Err() != nil:
 		return nil
+	case errors.Is(err, errPutOff):
+		return a.spreading
 	case errors.Is(err, ErrReplaced):
 		a.report(err)
 		return a.replaced
 	}
+	a.cutOff = a.cutOff || away(err)
 	a.report(err)
 	if refused(err) {
 		a.r.wishes.settle(want.number, err)
@@ -167,30 +217,40 @@ func (a *announcer) writing() state {
 // attempt writes the value, through another session if the current one is lost. Its own context may not know yet that
 // it is.
 func (a *announcer) attempt(value string) error {
-	defer func() { a.r.follower.Heard(a.known) }()
-	if a.session.Context().Err() == nil {
-		err := a.write(a.session.Context(), value, false) // which Close ends
+	defer func() { a.own.heard(a.known) }()
+	a.opened = a.r.lessor.opened() // before anything is tried, so that none is missed
+	if a.place.Context().Err() == nil {
+		err := a.rewrite(value)
 		if !call.LeaseGone(err) {
 			return err
 		}
+		a.forsake()
 	}
-	if err := a.open(a.r.life); err != nil {
+	start := time.Now()
+	if err := a.join(a.r.life); err != nil {
 		return err
 	}
-	return a.write(a.session.Context(), value, false)
+	if a.cutOff || time.Since(start) > slowAfter {
+		return errPutOff
+	}
+	return a.rewrite(value)
 }
 
 // replaced is the state in which another instance has the key. It is not fought for; once it is free it is put back.
 func (a *announcer) replaced() state {
-	a.r.wishes.settle(a.r.wishes.newest().number, ErrReplaced)
+	a.r.wishes.settle(a.r.wishes.newest().number, a.r.status.Load().trouble)
 	select {
 	case <-a.r.life.Done():
 		return nil
 	case <-a.r.wishes.made:
 		return a.replaced
 	case <-a.own.moved:
-		if f := a.look(); f == disturbed || f == unchanged {
+		switch a.look() {
+		case disturbed, unchanged:
 			return a.waiting
+		case taken:
+			a.report(replacedBy(a.seen.entry))
+		case unknown:
 		}
 		return a.replaced
 	}
@@ -199,70 +259,80 @@ func (a *announcer) replaced() state {
 // look judges the key by the newest sighting, unless that is old news: the follower is behind the announcer's own
 // transactions at times. Of a history that was replaced nothing is known.
 func (a *announcer) look() fate {
-	seen := a.own.last()
-	if seen.generation > a.generation {
-		a.generation, a.known = seen.generation, 0
+	a.seen = a.own.last()
+	if a.seen.generation > a.generation {
+		a.generation, a.known = a.seen.generation, 0
 	}
-	if seen.revision < a.known {
+	if a.seen.revision < a.known {
 		return unknown
 	}
-	return fateOf(seen.entry, a.value, a.leases)
+	return fateOf(a.seen.entry, a.value, a.leases)
 }
 
-// open opens the next session.
-func (a *announcer) open(ctx context.Context) error {
-	s, err := session.Open(ctx, a.client, a.sessionOpts)
+// join takes a place on the next session.
+func (a *announcer) join(ctx context.Context) error {
+	p, err := a.sessions.next(ctx)
 	if err != nil {
 		return err
 	}
-	if !a.r.sessions.add(s) {
-		return errors.Join(ErrClosed, s.Close(a.r.life))
-	}
-	a.session = s
-	a.leases = append(a.leases, int64(s.Lease()))
+	a.place = p
+	a.leases = append(a.leases, int64(p.Lease()))
 	if len(a.leases) > maxLeases {
 		a.leases = a.leases[1:]
 	}
 	return nil
 }
 
-// write makes value that of the key, under the current lease, whoever was there before; but unless takeOver is set it
-// returns ErrReplaced if another live instance is.
+// forsake tells everybody who shares the session that etcd knows nothing of its lease.
+func (a *announcer) forsake() {
+	a.place.retire()
+	a.place.Probe()
+}
+
+// rewrite is write for as long as the session and the registration last.
+func (a *announcer) rewrite(value string) error {
+	ctx, cancel := context.WithCancelCause(a.r.life)
+	defer cancel(nil)
+	shared := a.place.Context()
+	stop := context.AfterFunc(shared, func() { cancel(context.Cause(shared)) })
+	defer stop()
+	return a.write(ctx, value, false)
+}
+
+// write makes value that of the key, under the current lease, or deletes it if the value is absent, whoever was there before;
+// but unless takeOver is set it returns ErrReplaced if another live instance is.
 //
 // It writes only over what it has seen, so that its request may be repeated, and arrive late, without harm: what
 // an attempt whose reply was lost has written is found by the next.
 func (a *announcer) write(ctx context.Context, value string, takeOver bool) error {
-	put := clientv3.OpPut(a.r.key, value, clientv3.WithLease(a.session.Lease()))
-	expected := a.revision // the key's, 0 if it is not there
+	expected := a.at
 	for range maxRounds {
-		resp, err := call.Do(ctx, a.client, "write the instance", func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return a.client.KV.Txn(ctx).
-				If(clientv3.Compare(clientv3.ModRevision(a.r.key), "=", expected)).
-				Then(put).
-				Else(clientv3.OpGet(a.r.key)).
-				Commit()
-		})
+		resp, err := a.exchange(ctx, value, expected)
 		if err != nil {
 			return err
 		}
 		a.known = resp.Header.GetRevision()
-		a.session.Saw(a.known)
+		a.place.Saw(a.known)
 		if resp.Succeeded {
-			a.value, a.revision = value, a.known
+			a.wrote(value, a.known)
 			return nil
 		}
 		kvs := resp.Responses[0].GetResponseRange().GetKvs()
 		if len(kvs) == 0 {
+			if value == absent { // the lease took it, or a request whose reply was lost
+				a.wrote(value, a.known)
+				return nil
+			}
 			expected = 0
 			continue
 		}
 		switch fateOf(kvs[0], value, a.leases) {
 		case unchanged:
-			a.value, a.revision = value, kvs[0].ModRevision
+			a.wrote(value, kvs[0].ModRevision)
 			return nil
 		case taken:
 			if !takeOver {
-				return ErrReplaced
+				return replacedBy(kvs[0])
 			}
 			a.log.Warn("taking over from another live instance, or from one before a restart")
 		case unknown, disturbed:
@@ -270,6 +340,41 @@ func (a *announcer) write(ctx context.Context, value string, takeOver bool) erro
 		expected = kvs[0].ModRevision
 	}
 	return errContended
+}
+
+// exchange makes value that of the key if its revision is the expected one, 0 for no key, and else reads it.
+func (a *announcer) exchange(ctx context.Context, value string, expected int64) (*clientv3.TxnResponse, error) {
+	var ops []clientv3.Op
+	switch {
+	case value != absent:
+		ops = []clientv3.Op{clientv3.OpPut(a.r.key, value, clientv3.WithLease(a.place.Lease()))}
+	case expected != 0:
+		ops = []clientv3.Op{clientv3.OpDelete(a.r.key)}
+	}
+	tries := 0
+	resp, err := call.Do(ctx, a.client, "write the instance", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		tries++
+		return a.client.KV.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(a.r.key), "=", expected)).
+			Then(ops...).
+			Else(clientv3.OpGet(a.r.key)).
+			Commit()
+	})
+	if value != absent && expected == 0 && (tries > 1 || retry.Ambiguous(err)) {
+		a.place.late = true
+	}
+	return resp, err
+}
+
+// wrote notes what the key is since a revision.
+func (a *announcer) wrote(value string, revision int64) {
+	a.value = value
+	switch {
+	case value != absent:
+		a.at, a.revision = revision, revision
+	case a.at != 0:
+		a.at, a.revision = 0, revision
+	}
 }
 
 // report publishes whether the instance is announced, and logs when that changes.
@@ -282,7 +387,7 @@ func (a *announcer) report(trouble error) {
 	case trouble == nil && before.trouble != nil:
 		a.log.Info("instance is announced again", zap.Int64("revision", a.revision))
 	}
-	a.r.status.Store(&status{trouble: trouble, session: a.session, revision: a.revision})
+	a.r.status.Store(&status{trouble: trouble, session: a.place.Session, revision: a.revision})
 }
 
 // refused reports whether a failure is an answer: another attempt is made all the same, but nobody who waits for
@@ -290,3 +395,6 @@ func (a *announcer) report(trouble error) {
 func refused(err error) bool {
 	return !retry.Idempotent(err) && !errors.Is(err, call.ErrUnreachable) && !call.LeaseGone(err) && !errors.Is(err, errContended)
 }
+
+// away reports whether a failure says that etcd could not be reached, or could not answer.
+func away(err error) bool { return retry.Idempotent(err) || errors.Is(err, call.ErrUnreachable) }

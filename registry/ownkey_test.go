@@ -32,7 +32,7 @@ func TestTheFateOfAKeyIsToldByItsLease(t *testing.T) {
 func TestASightingThatIsOldNewsIsNotJudged(t *testing.T) {
 	t.Parallel()
 	const lease = 7
-	a := &announcer{own: &ownKey{moved: make(chan struct{}, 1)}, leases: []int64{lease}, value: "new", known: 20}
+	a := &announcer{own: newOwnKey(), leases: []int64{lease}, value: "new", known: 20}
 	before := &follow.Entry{Lease: lease, Value: []byte("old")}
 	written := &follow.Entry{Lease: lease, Value: []byte("new")}
 	for _, c := range []struct {

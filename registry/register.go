@@ -11,15 +11,17 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/etcdkit/etcdkit/internal/follow"
 	"github.com/etcdkit/etcdkit/retry"
 	"github.com/etcdkit/etcdkit/session"
 )
 
 var (
 	// ErrReplaced is why a registration is not announced while another live one has its ID: the one that came
-	// last keeps it.
+	// last keeps it. The error that wraps it names the address of that one.
 	ErrReplaced = errors.New("registry: another live instance has registered the same ID")
+
+	// ErrUnhealthy is why a registration is announced as Starting though it should be Ready: its health checks fail.
+	ErrUnhealthy = errors.New("registry: instance is not healthy")
 
 	// ErrClosed is what a registration or a view returns once it has been closed.
 	ErrClosed = errors.New("registry: closed")
@@ -27,9 +29,20 @@ var (
 	errImmutable = errors.New("service and ID cannot be updated: register the other instance beside this one")
 )
 
-// maxWait bounds the waits between attempts to announce an instance again: a server that comes back with its leases
-// gives them a full TTL, and within that the instance must be found again.
-const maxWait = 3 * time.Second
+const (
+	// maxWait bounds the waits between attempts to announce an instance again. A server that comes back with its leases gives
+	// them a full TTL, and within that the instance must be found again.
+	maxWait = 3 * time.Second
+
+	// spreadOver is the share of the TTL, as its divisor, over which the instances spread that are announced again after an
+	// outage; and waitOver that of the waits before, by which each finds etcd back. Those are shorter by half, for the
+	// sum of both to have no peak over one and a half times its mean.
+	spreadOver = 3
+	waitOver   = 6
+
+	// defaultTTL is that of session.Options.
+	defaultTTL = 10 * time.Second
+)
 
 // Options of Register. The zero value, and a nil *Options, mean the defaults.
 type Options struct {
@@ -37,13 +50,19 @@ type Options struct {
 	Prefix string
 
 	// Session is how the sessions are opened that the instance hangs on. Its TTL is for how long an instance that
-	// died is still found.
+	// died is still found. Registrations through one client share a session, up to 1,000 of them, if these options are
+	// equal.
 	Session *session.Options
 
 	// Retry gives the waits between attempts to announce the instance again: Initial, Max, Multiplier and Jitter,
-	// with a default Max of 3 s, or a third of the TTL if that is less. Its bounds on attempts and time do not
-	// apply, as a registration does not give up.
+	// with a default Max of 3 s, or a sixth of the TTL if that is less. Its bounds on attempts and time do not
+	// apply, as a registration does not give up. When etcd was away, and has come back, a wait of up to a third of the
+	// TTL comes on top, at random, so that not all instances are written at once.
 	Retry retry.Policy
+
+	// HideUnready keeps an instance out of etcd while it is not Ready, for readers that do not look at states, such as
+	// etcd's own naming/resolver: its key is not written, or deleted.
+	HideUnready bool
 
 	// Logger is told when the instance is no longer announced, and when it is again. Default none.
 	Logger *zap.Logger
@@ -53,13 +72,17 @@ type Options struct {
 func (o *Options) waits() retry.Policy {
 	p := o.Retry
 	if p.Max == 0 {
-		p.Max = maxWait
-		if o.Session != nil && o.Session.TTL > 0 {
-			p.Max = min(p.Max, o.Session.TTL/3)
-		}
-		p.Max = max(p.Max, p.Initial)
+		p.Max = max(min(maxWait, o.ttl()/waitOver), p.Initial)
 	}
 	return p
+}
+
+// ttl is that of the sessions.
+func (o *Options) ttl() time.Duration {
+	if o.Session == nil || o.Session.TTL <= 0 {
+		return defaultTTL
+	}
+	return o.Session.TTL
 }
 
 // Registration is one instance that is announced until it is closed. It is safe for concurrent use.
@@ -69,11 +92,12 @@ type Registration struct {
 	end    context.CancelFunc
 	status atomic.Pointer[status]
 
-	editing  chan struct{} // holds one token: whoever has it may make the next wish
-	wishes   *wishes
-	sessions *sessions
-	follower *follow.Follower
-	done     chan struct{} // closed when the announcer has ended
+	editing   chan struct{} // holds one token: whoever has it may make the next wish
+	wishes    *wishes
+	lessor    *lessor
+	own       *ownKey
+	announcer *announcer    // runs until done
+	done      chan struct{} // closed when the announcer has ended
 
 	once   sync.Once
 	result error // of Close
@@ -94,6 +118,9 @@ type status struct {
 // An ID that somebody else has is taken over: a process that was restarted need not wait for the lease of the one
 // before it. Should that one be alive still, it learns so ([ErrReplaced]).
 //
+// With [Options.HideUnready], an instance that is not Ready has no key when Register returns, but etcd has been
+// reached.
+//
 // An error names the rule that the instance or an option breaks, or the endpoints and how they failed. Then nothing stays
 // announced.
 func Register(ctx context.Context, client *clientv3.Client, instance Instance, opts *Options) (*Registration, error) {
@@ -111,29 +138,33 @@ func Register(ctx context.Context, client *clientv3.Client, instance Instance, o
 	if err := opts.waits().Validate(); err != nil {
 		return nil, err
 	}
+	if err := opts.Session.Validate(); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
 	r := &Registration{
-		key:      prefix + instance.ID,
-		editing:  make(chan struct{}, 1),
-		wishes:   newWishes(first),
-		sessions: &sessions{},
-		done:     make(chan struct{}),
+		key:     prefix + instance.ID,
+		editing: make(chan struct{}, 1),
+		wishes:  newWishes(first, opts.HideUnready),
+		lessor:  acquireLessor(client, opts.Session),
+		own:     newOwnKey(),
+		done:    make(chan struct{}),
 	}
 	r.life, r.end = context.WithCancel(context.Background())
 	r.editing <- struct{}{}
-	a := newAnnouncer(client, r, opts)
-	if err := a.begin(ctx); err != nil {
+	r.announcer = newAnnouncer(client, r, opts)
+	if err := r.announcer.begin(ctx); err != nil {
 		r.end()
-		// What the session has put, if anything, goes with it, or with its TTL if etcd has gone away.
-		_ = r.sessions.close(r.life)
+		// What has been put, if anything, goes now, or is kept away if etcd has gone away.
+		_ = r.announcer.leave(r.life)
+		r.lessor.release()
 		return nil, r.failed(err)
 	}
-	r.follower = follow.Attach(client, follow.Keys(r.key), a.own)
-	r.follower.Heard(a.known)
-	go a.run()
+	go r.own.follow(r.life, client, r.key, r.lessor.attaching)
+	go r.announcer.run()
 	return r, nil
 }
 
-// Update changes the instance: edit is given a copy of it, and what it leaves there is announced. It returns when etcd
+// Update changes the instance, its State too: edit is given a copy of it, and what it leaves there is announced. It returns when etcd
 // has that, or something newer. ctx bounds the wait. Updates are made one after the other, and each builds on the
 // one before; edit must not call Update itself.
 //
@@ -184,12 +215,28 @@ func (r *Registration) wish(ctx context.Context, edit func(*Instance)) (<-chan e
 }
 
 // Err is nil while the instance is announced as it was last updated, as far as this process can know, and else says
-// why it is not: the loss of the session (fence.ErrLost), etcd's refusal, [ErrReplaced], or [ErrClosed].
+// why it is not: the loss of the session (fence.ErrLost), etcd's refusal, [ErrReplaced], [ErrUnhealthy], or [ErrClosed].
 func (r *Registration) Err() error {
 	if err := r.trouble(); err != nil {
 		return r.failed(err)
 	}
+	if why := r.wishes.illness(); why != nil {
+		return r.failed(why)
+	}
 	return nil
+}
+
+// setHealthy takes in the verdict of the instance's health checks, and why it is bad. An instance that should be Ready is
+// announced as Starting while it is. It does not wait for that, and may be called at any time.
+func (r *Registration) setHealthy(ok bool, why error) {
+	switch {
+	case ok:
+		r.wishes.judge(nil)
+	case why == nil:
+		r.wishes.judge(ErrUnhealthy)
+	default:
+		r.wishes.judge(fmt.Errorf("%w: %w", ErrUnhealthy, why))
+	}
 }
 
 // trouble is why etcd does not have the instance as it is wanted.
@@ -204,23 +251,28 @@ func (r *Registration) trouble() error {
 	return s.trouble
 }
 
-// Revision is that of etcd at which the instance was last written: a view at this revision or a later one has it.
+// Revision is that of etcd at which the instance was last written, or deleted to hide it: a view at this revision or a
+// later one has it so. It is 0 if it was hidden from the beginning.
 func (r *Registration) Revision() int64 { return r.status.Load().revision }
 
-// Close ends the registration: others see the instance go. It deletes what this registration wrote, and nothing that
-// has taken its place. It works with a ctx that is done, then for a moment (150 ms). Later calls wait for the first,
-// and return its result. An error means that the instance may still be found, for a TTL at the most.
+// Close ends the registration: others see the instance go. First they are told that it is Draining, if it is not so
+// already, in one short attempt, so that they can tell it from one that has died; if that fails, as in a full
+// database, it goes all the same. Close deletes what this registration wrote, and nothing that has taken its place.
+//
+// It works with a ctx that is done, then for a moment (200 ms). Later calls wait for the first, and return its result.
+// An error means that the instance may still be found, for a TTL at the most, or until etcd can be reached again by others
+// that share its session.
 func (r *Registration) Close(ctx context.Context) error {
 	r.once.Do(func() {
 		r.end()
-		// Side by side, as each may have to wait for etcd.
-		var parts sync.WaitGroup
-		parts.Go(r.follower.Close)
-		parts.Go(func() { <-r.done })
-		if err := r.sessions.close(ctx); err != nil {
+		<-r.done
+		var watch sync.WaitGroup
+		watch.Go(r.own.close) // beside, as it may have to wait for etcd
+		if err := r.announcer.leave(ctx); err != nil {
 			r.result = r.failed(err)
 		}
-		parts.Wait()
+		watch.Wait()
+		r.lessor.release()
 	})
 	return r.result
 }

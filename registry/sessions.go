@@ -5,58 +5,94 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/etcdkit/etcdkit/session"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/internal/call"
 )
 
-// sessions are those that a registration has opened and not given back yet. The lease of a session that was lost may
-// live on in etcd, and the instance's key with it. It must not be revoked before the key hangs on the next lease:
-// for readers the instance would be gone in between.
+// sessions are those that a registration has joined and not left yet. The lease of a session that was lost may live on in
+// etcd, and the instance's key with it. It must not be revoked before the key hangs on the next lease: for readers
+// the instance would be gone in between. So a registration leaves a lost session only then, and the last one to leave
+// revokes the lease.
+//
+// They belong to the announcer, and to Close once that has ended.
 type sessions struct {
-	giving sync.WaitGroup // those on their way back
-
-	mu     sync.Mutex
-	open   []*session.Session // guarded by mu
-	closed bool               // guarded by mu: nothing is added any more
+	lessor *lessor
+	client *clientv3.Client
+	key    string
+	held   []*place // the current one last
+	giving sync.WaitGroup
 }
 
-// add takes in a session, or reports false if it comes too late and is to be closed by the caller.
-func (s *sessions) add(sess *session.Session) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
+// place is a registration's place on a shared session.
+type place struct {
+	*shared
+
+	// late is set when a request that puts the key where there is none was given up, or sent again. It may arrive at any
+	// time, also when the key was deleted.
+	late bool
+}
+
+// next joins a session that is trusted.
+func (s *sessions) next(ctx context.Context) (*place, error) {
+	joined, err := s.lessor.join(ctx, s.key)
+	if err != nil {
+		return nil, err
 	}
-	s.open = append(s.open, sess)
-	return true
+	p := &place{shared: joined}
+	s.held = append(s.held, p)
+	return p, nil
 }
 
-// keepOnly gives back, beside whatever else goes on, all but one session. What cannot be given back while life lasts
+// keepOnly leaves all but one session, beside whatever else goes on. What cannot be given back while life lasts
 // expires by itself.
-func (s *sessions) keepOnly(life context.Context, kept *session.Session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+func (s *sessions) keepOnly(life context.Context, kept *place) {
+	if len(s.held) == 1 {
 		return
 	}
-	for _, sess := range s.open {
-		if sess != kept {
-			s.giving.Go(func() { _ = sess.Close(life) })
+	for _, p := range s.held {
+		if p != kept && p.leave(s.key) {
+			s.giving.Go(func() { _ = p.Close(life) })
 		}
 	}
-	s.open = []*session.Session{kept}
+	s.held = []*place{kept}
 }
 
-// close gives all of them back, side by side, as [session.Session.Close] does, and lets none be added.
-func (s *sessions) close(ctx context.Context) error {
-	s.mu.Lock()
-	s.closed = true
-	open := s.open
-	s.open = nil
-	s.mu.Unlock()
-	errs := make([]error, len(open))
-	for i, sess := range open {
-		s.giving.Go(func() { errs[i] = sess.Close(ctx) })
+// close leaves all of them, side by side, and with them goes what the registration has written; soon ends when that must be
+// through, and ctx when the caller has no more patience, with which session.Close reckons by itself.
+func (s *sessions) close(ctx, soon context.Context) error {
+	errs := make([]error, len(s.held))
+	for i, p := range s.held {
+		s.giving.Go(func() { errs[i] = s.vacate(ctx, soon, p) })
 	}
+	s.held = nil
 	s.giving.Wait()
 	return errors.Join(errs...)
+}
+
+// vacate leaves one of them. The lease is revoked if nobody else hangs on it; else the key is deleted, and kept away for
+// as long as the lease lives if it may come yet.
+func (s *sessions) vacate(ctx, soon context.Context, p *place) error {
+	if p.leaveLast(s.key) {
+		return p.Close(ctx)
+	}
+	err := s.remove(soon, p)
+	if err != nil || p.late {
+		s.keepAway(p)
+	}
+	if p.leave(s.key) { // the others have left meanwhile
+		return p.Close(ctx)
+	}
+	return err
+}
+
+// remove deletes the key if it is on a place's lease, thus written by this registration.
+func (s *sessions) remove(ctx context.Context, p *place) error {
+	_, err := call.Do(ctx, s.client, "delete the instance", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return s.client.KV.Txn(ctx).
+			If(clientv3.Compare(clientv3.LeaseValue(s.key), "=", p.Lease())).
+			Then(clientv3.OpDelete(s.key)).
+			Commit()
+	})
+	return err
 }

@@ -5,11 +5,14 @@ import (
 	"sync"
 )
 
+// absent is the value of an instance that is to have no key.
+const absent = ""
+
 // wish is an instance as it is to stand in etcd.
 type wish struct {
-	instance Instance
-	value    string // as it is written
-	number   int64  // the later, the larger
+	instance Instance // as it was asked for
+	value    string   // as it is written
+	number   int64    // the later, the larger
 }
 
 // newWish checks an instance and fills in its defaults.
@@ -21,22 +24,27 @@ func newWish(i Instance) (wish, error) {
 	if err := i.checkOwn(); err != nil {
 		return wish{}, err
 	}
-	value, err := encode(i)
+	longest := i
+	longest.State = Draining // which must not be refused when it leaves; "starting" is no longer
+	value, err := encode(longest)
 	if err != nil {
 		return wish{}, err
 	}
 	if len(i.ID)+len(value) > maxSize {
 		return wish{}, errLarge
 	}
-	return wish{instance: i, value: value}, nil
+	return wish{instance: i}, nil
 }
 
-// wishes holds the newest wish, and who waits for one to be granted.
+// wishes holds the newest wish, and who waits for one to be granted. What is wished has two sources, which know nothing of
+// each other: the instance as it is asked for, and the verdict of its health checks. What is to be written follows from both.
 type wishes struct {
 	made chan struct{} // holds a token when a wish has been made that the announcer has not looked at
+	hide bool          // what is not Ready is to have no key
 
 	mu      sync.Mutex
 	current wish     // guarded by mu
+	ill     error    // guarded by mu: the verdict, nil for healthy
 	waiting []waiter // guarded by mu; in order of their numbers
 	over    error    // guarded by mu: what those are told who come too late
 }
@@ -47,8 +55,25 @@ type waiter struct {
 	told   chan error
 }
 
-func newWishes(first wish) *wishes {
-	return &wishes{made: make(chan struct{}, 1), current: first}
+func newWishes(first wish, hide bool) *wishes {
+	w := &wishes{made: make(chan struct{}, 1), hide: hide, current: first}
+	w.current.value = w.written(first.instance)
+	return w
+}
+
+// written is the value of what is asked for, by the present verdict. The caller holds mu.
+func (w *wishes) written(asked Instance) string {
+	if asked.State == Ready && w.ill != nil {
+		asked.State = Starting
+	}
+	if asked.State != Ready && w.hide {
+		return absent
+	}
+	value, err := encode(asked)
+	if err != nil {
+		return w.current.value // it has been encoded before: strings and numbers cannot fail
+	}
+	return value
 }
 
 // newest is what is wanted now.
@@ -67,14 +92,38 @@ func (w *wishes) add(next wish) <-chan error {
 		told <- w.over
 		return told
 	}
-	next.number = w.current.number + 1
-	w.current = next
-	w.waiting = append(w.waiting, waiter{next.number, told})
+	w.renew(next.instance)
+	w.waiting = append(w.waiting, waiter{w.current.number, told})
+	return told
+}
+
+// judge takes in a verdict. Nobody waits for what becomes of it.
+func (w *wishes) judge(ill error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ill = ill
+	if w.over == nil {
+		w.renew(w.current.instance)
+	}
+}
+
+// illness is the verdict if it keeps an instance that should be Ready from being so.
+func (w *wishes) illness() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.current.instance.State != Ready {
+		return nil
+	}
+	return w.ill
+}
+
+// renew makes the next wish. The caller holds mu.
+func (w *wishes) renew(asked Instance) {
+	w.current = wish{instance: asked, value: w.written(asked), number: w.current.number + 1}
 	select {
 	case w.made <- struct{}{}:
 	default:
 	}
-	return told
 }
 
 // settle tells those who wait for a wish up to the given number what became of it.

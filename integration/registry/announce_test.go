@@ -199,7 +199,7 @@ func TestCloseTakesTheInstanceAndItsLeaseAway(t *testing.T) {
 	t.Parallel()
 	cli, prefix := etcdtest.Client(t), under(t)
 	v := watch(t, etcdtest.Client(t), "mail", prefix)
-	register(t, cli, mail("b"), &registry.Options{Prefix: prefix})
+	register(t, etcdtest.Client(t), mail("b"), &registry.Options{Prefix: prefix}) // on a lease of its own
 	r := register(t, cli, mail("a"), &registry.Options{Prefix: prefix})
 	sees(t, soon, v, "a", "b")
 	lease := clientv3.LeaseID(get(t, cli, prefix+"/mail/a").Lease)
