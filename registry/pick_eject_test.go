@@ -90,7 +90,7 @@ func TestFiveFailuresRunningEject(t *testing.T) {
 			ends(t, p, "00001", failures(4)...)
 			ends(t, p, "00001", nil)
 			ends(t, p, "00001", failures(4)...)
-			if counts := tally(t, p, 1000); counts["00001"] == 0 {
+			if counts := tallied(t, p, 1000); counts["00001"] == 0 {
 				t.Errorf("left out after four failures: %v", counts)
 			} // whose picks were successes
 			ends(t, p, "00001", failures(4)...)
@@ -99,13 +99,13 @@ func TestFiveFailuresRunningEject(t *testing.T) {
 				t.Error("left out because callers gave up")
 			}
 			ends(t, p, "00001", context.DeadlineExceeded)
-			if counts := tally(t, p, 1000); counts["00001"] != 0 || len(counts) != 3 {
+			if counts := tallied(t, p, 1000); counts["00001"] != 0 || len(counts) != 3 {
 				t.Errorf("picked after five failures running: %v", counts)
 			}
 			if d := outFor(t, p, "00001"); d != 10*time.Second {
 				t.Errorf("was left out for %v", d)
 			}
-			if counts := tally(t, p, 1000); counts["00001"] == 0 {
+			if counts := tallied(t, p, 1000); counts["00001"] == 0 {
 				t.Errorf("not picked when it was back: %v", counts)
 			}
 		})
@@ -170,7 +170,7 @@ func TestAtMostHalfAreEjected(t *testing.T) {
 				got := pick(t, p, "")
 				got.Done(errFailed)
 			}
-			if counts := tally(t, p, 100); len(counts) != n-want {
+			if counts := tallied(t, p, 100); len(counts) != n-want {
 				t.Errorf("of %d that all fail %d are left out, want %d", n, n-len(counts), want)
 			}
 		})
@@ -189,7 +189,7 @@ func TestHalfIsOfThoseThatAreReady(t *testing.T) {
 		p := NewPicker(viewOf(all...), RoundRobin, nil)
 		eject(t, p, "00000", "00001")
 		ends(t, p, "00002", failures(50)...)
-		if counts := tally(t, p, 100); len(counts) != 2 {
+		if counts := tallied(t, p, 100); len(counts) != 2 {
 			t.Errorf("picked %v, want two", counts)
 		}
 	})
@@ -207,11 +207,11 @@ func TestEjectionsEndEarlyWhenInstancesLeave(t *testing.T) {
 			pass(time.Second)
 		}
 		show(v, all[:4]...)
-		if counts := tally(t, p, 100); len(counts) != 2 || counts["00000"] == 0 || counts["00003"] == 0 {
+		if counts := tallied(t, p, 100); len(counts) != 2 || counts["00000"] == 0 || counts["00003"] == 0 {
 			t.Errorf("picked %v, want 0, which was to be back first, and 3", counts)
 		}
 		show(v, all[2])
-		if counts := tally(t, p, 100); counts["00002"] != 100 {
+		if counts := tallied(t, p, 100); counts["00002"] != 100 {
 			t.Errorf("picked %v, want the only one there is", counts)
 		}
 	})
@@ -285,6 +285,6 @@ func TestEachKindIsFairAmongThoseThatAreLeft(t *testing.T) {
 				share[id] = 1
 			}
 		}
-		proportional(t, tally(t, p, many), share)
+		proportional(t, tallied(t, p, many), share)
 	})
 }

@@ -111,7 +111,7 @@ func TestKeysAreSharedByWeight(t *testing.T) {
 		}
 		bySort := map[string]int{}
 		shares := map[string]float64{}
-		counts := tally(t, NewPicker(viewOf(list...), ConsistentHash, nil), many)
+		counts := tallied(t, NewPicker(viewOf(list...), ConsistentHash, nil), many)
 		for n, i := range list {
 			sort := fmt.Sprint(weight[n%len(weight)])
 			bySort[sort] += counts[i.ID]

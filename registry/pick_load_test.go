@@ -16,7 +16,7 @@ func TestLeastLoadedIsByWeightWhileThereIsNoLoad(t *testing.T) {
 		crowd(50, weights(10, 100, 1000)),
 		crowd(1000),
 	} {
-		proportional(t, tally(t, NewPicker(viewOf(list...), LeastLoaded, nil), many), sharesOf(list))
+		proportional(t, tallied(t, NewPicker(viewOf(list...), LeastLoaded, nil), many), sharesOf(list))
 	}
 }
 

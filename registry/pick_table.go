@@ -53,7 +53,7 @@ func (t *table) empty() bool { return t.near.order == nil && t.far.order == nil 
 
 // current reports whether nothing has changed since a table was made.
 func (p *Picker) current(t *table) bool {
-	return t.from == p.view.published() && t.turn == p.ejections.turn.Load()
+	return t.from == p.view.current() && t.turn == p.ejections.turn.Load()
 }
 
 // renew returns a table that is current, or the given one while another goroutine makes that: an old instance beats
@@ -76,7 +76,7 @@ func (p *Picker) renew(old *table) *table {
 // build makes the next table. The caller holds building.
 func (p *Picker) build(old *table) *table {
 	// Read before anything is derived of it: what changes meanwhile makes the table one that is not current.
-	t := &table{from: p.view.published(), turn: p.ejections.turn.Load()}
+	t := &table{from: p.view.current(), turn: p.ejections.turn.Load()}
 	p.members = join(p.members, t.from.Instances)
 	ready := make([]*member, 0, len(p.members))
 	for _, m := range p.members {

@@ -19,7 +19,7 @@ func TestRoundRobinTakesEachInItsTurn(t *testing.T) {
 			t.Fatalf("pick %d is %s, pick %d %s", i, order[i], i+7, order[i+7])
 		}
 	}
-	if counts := tally(t, p, 7); len(counts) != 7 {
+	if counts := tallied(t, p, 7); len(counts) != 7 {
 		t.Errorf("a round is %v", counts)
 	}
 }
@@ -41,9 +41,9 @@ func TestRoundRobinGoesOnWhenAnInstanceLeaves(t *testing.T) {
 	all := crowd(10)
 	v := viewOf(all...)
 	p := NewPicker(v, RoundRobin, nil)
-	counts := tally(t, p, many/2)
+	counts := tallied(t, p, many/2)
 	show(v, all[1:]...)
-	after := tally(t, p, many/2)
+	after := tallied(t, p, many/2)
 	if counts["00000"] != many/20 || after["00000"] != 0 {
 		t.Errorf("the one that left: %d before, %d after", counts["00000"], after["00000"])
 	}
@@ -107,10 +107,10 @@ func TestWeightedTakesUpAChangeOfWeights(t *testing.T) {
 	t.Parallel()
 	v := viewOf(crowd(3, weights(100, 100, 100))...)
 	p := NewPicker(v, Weighted, nil)
-	tally(t, p, 1000)
+	tallied(t, p, 1000)
 	after := crowd(3, weights(100, 300, 600))
 	show(v, after...)
-	counts := tally(t, p, many)
+	counts := tallied(t, p, many)
 	for _, i := range after {
 		if got, want := counts[i.ID], many*i.Weight/1000; got < want-6 || got > want+6 {
 			t.Errorf("%s: %d, want %d", i.ID, got, want)

@@ -73,7 +73,7 @@ func TestPicksSpillOverInProportion(t *testing.T) {
 			{zoned(0, 10, 20), 0, 0},
 			{zoned(5), 0, 1},
 		} {
-			counts := tally(t, NewPicker(viewOf(c.list...), kind, &PickOptions{Zone: "a", ZoneShare: c.share}), many)
+			counts := tallied(t, NewPicker(viewOf(c.list...), kind, &PickOptions{Zone: "a", ZoneShare: c.share}), many)
 			byZone := map[string]int{}
 			size, zoneShare := map[string]float64{}, map[string]float64{}
 			for _, i := range c.list {
@@ -121,11 +121,11 @@ func TestWeightsCountForAZoneAndEjectionsToo(t *testing.T) {
 	t.Parallel()
 	all := zoned(4, 4)
 	p := NewPicker(viewOf(all...), RoundRobin, &PickOptions{Zone: "a", ZoneShare: 1})
-	if counts := tally(t, p, 1000); len(counts) != 4 {
+	if counts := tallied(t, p, 1000); len(counts) != 4 {
 		t.Errorf("picked %v, want those of zone a", counts)
 	}
 	eject(t, p, "a000", "a001")
-	counts := tally(t, p, many)
+	counts := tallied(t, p, many)
 	// Two of six: 2/3 of the fair three.
 	share := map[string]float64{"a002": 1.0 / 3, "a003": 1.0 / 3, "b000": 1.0 / 12, "b001": 1.0 / 12, "b002": 1.0 / 12, "b003": 1.0 / 12}
 	proportional(t, counts, share)
@@ -134,7 +134,7 @@ func TestWeightsCountForAZoneAndEjectionsToo(t *testing.T) {
 	for _, i := range all[:4] {
 		i.Weight = 40
 	}
-	counts = tally(t, NewPicker(viewOf(all...), RoundRobin, &PickOptions{Zone: "a"}), many)
+	counts = tallied(t, NewPicker(viewOf(all...), RoundRobin, &PickOptions{Zone: "a"}), many)
 	if local, want := float64(counts["a000"])/many*4, 160/(0.8*560/2); math.Abs(local-want) > 0.015 {
 		t.Errorf("%.3f stay, want %.3f", local, want)
 	}

@@ -275,7 +275,7 @@ func (p *Picker) none(t *table) error {
 		}
 		why = fmt.Sprintf("of %d listed, %d are starting and %d draining", n, states[Starting], states[Draining])
 	}
-	err := fmt.Errorf("registry %q: %w: %s", p.view.service, ErrNoInstances, why)
+	err := fmt.Errorf("registry %q: %w: %s", p.view.service.name, ErrNoInstances, why)
 	if t.from.Source == Live && t.from.skipped == nil {
 		return err
 	}
@@ -284,9 +284,6 @@ func (p *Picker) none(t *table) error {
 	}
 	return err
 }
-
-// published is what the view's readers get at present; it is another pointer after each change.
-func (v *View) published() *published { return v.cell.Ptr() }
 
 // Pick is an instance that was chosen, until the work that it was chosen for is done. It belongs to one goroutine at a
 // time. The zero Pick has no instance.

@@ -19,14 +19,15 @@ var kinds = []PickKind{RoundRobin, LeastLoaded, Weighted, ConsistentHash}
 
 // viewOf returns a view without etcd, which lists the given instances.
 func viewOf(list ...*Instance) *View {
-	v := &View{service: "mail", cell: latest.New(published{})}
+	v := &View{service: &service{serviceKey: serviceKey{name: "mail"}}}
+	v.cell.Store(latest.New(published{}))
 	show(v, list...)
 	return v
 }
 
 // show makes a view list the given instances, which are ordered by ID.
 func show(v *View, list ...*Instance) {
-	v.cell.Set(published{Snapshot: Snapshot{Instances: list, Source: Live}})
+	v.cell.Load().Set(published{Snapshot: Snapshot{Instances: list, Source: Live}})
 }
 
 // crowd returns n instances, each with what the edits make of it.
@@ -70,8 +71,8 @@ var keys = sync.OnceValue(func() []string {
 	return all
 })
 
-// tally makes n picks, of as many keys, each done before the next, and returns how often each instance came.
-func tally(t testing.TB, p *Picker, n int) map[string]int {
+// tallied makes n picks, of as many keys, each done before the next, and returns how often each instance came.
+func tallied(t testing.TB, p *Picker, n int) map[string]int {
 	t.Helper()
 	byInstance := map[*Instance]int{}
 	for i := range n {
@@ -134,7 +135,7 @@ func each(t *testing.T, test func(*testing.T, PickKind)) {
 func TestOnlyReadyInstancesArePicked(t *testing.T) {
 	each(t, func(t *testing.T, kind PickKind) {
 		all := crowd(9, func(i int, instance *Instance) { instance.State = []State{Ready, Starting, Draining}[i%3] })
-		counts := tally(t, NewPicker(viewOf(all...), kind, nil), 1000)
+		counts := tallied(t, NewPicker(viewOf(all...), kind, nil), 1000)
 		if len(counts) != 3 || counts["00000"] == 0 || counts["00003"] == 0 || counts["00006"] == 0 {
 			t.Errorf("picked %v, want the three that are ready", counts)
 		}
@@ -204,7 +205,7 @@ func TestAStaleListIsPickedFrom(t *testing.T) {
 	t.Parallel()
 	for _, source := range []Source{Stale, Disk} {
 		v := viewOf()
-		v.cell.Set(published{Snapshot: Snapshot{Instances: crowd(1), Source: source}})
+		v.cell.Load().Set(published{Snapshot: Snapshot{Instances: crowd(1), Source: source}})
 		if _, err := NewPicker(v, RoundRobin, nil).Pick(""); err != nil {
 			t.Errorf("%s: %v", source, err)
 		}
@@ -395,7 +396,7 @@ func TestPicksWhileInstancesComeAndGo(t *testing.T) {
 		close(end)
 		pickers.Wait()
 		show(v, all...)
-		counts := tally(t, p, 20_000)
+		counts := tallied(t, p, 20_000)
 		p.building.Lock()
 		defer p.building.Unlock()
 		if len(p.members) != len(all) || len(counts) < len(all)/4 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +21,6 @@ var (
 	// last keeps it. The error that wraps it names the address of that one.
 	ErrReplaced = errors.New("registry: another live instance has registered the same ID")
 
-	// ErrUnhealthy is why a registration is announced as Starting though it should be Ready: its health checks fail.
-	ErrUnhealthy = errors.New("registry: instance is not healthy")
 
 	// ErrClosed is what a registration or a view returns once it has been closed.
 	ErrClosed = errors.New("registry: closed")
@@ -64,6 +63,10 @@ type Options struct {
 	// etcd's own naming/resolver: its key is not written, or deleted.
 	HideUnready bool
 
+	// Checks decide whether the instance takes work: one that should be Ready is announced as Starting until all of
+	// them have passed, and whenever one does not. Default none: it is what it says it is.
+	Checks []Check
+
 	// Logger is told when the instance is no longer announced, and when it is again. Default none.
 	Logger *zap.Logger
 }
@@ -98,6 +101,7 @@ type Registration struct {
 	own       *ownKey
 	announcer *announcer    // runs until done
 	done      chan struct{} // closed when the announcer has ended
+	checks    sync.WaitGroup
 
 	once   sync.Once
 	result error // of Close
@@ -135,6 +139,10 @@ func Register(ctx context.Context, client *clientv3.Client, instance Instance, o
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
+	checks := slices.Clone(opts.Checks)
+	if err := validateChecks(checks); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
 	if err := opts.waits().Validate(); err != nil {
 		return nil, err
 	}
@@ -151,6 +159,9 @@ func Register(ctx context.Context, client *clientv3.Client, instance Instance, o
 	}
 	r.life, r.end = context.WithCancel(context.Background())
 	r.editing <- struct{}{}
+	if len(checks) > 0 {
+		r.wishes.judge(fmt.Errorf("%w: %w", ErrUnhealthy, errUnprobed))
+	}
 	r.announcer = newAnnouncer(client, r, opts)
 	if err := r.announcer.begin(ctx); err != nil {
 		r.end()
@@ -161,6 +172,9 @@ func Register(ctx context.Context, client *clientv3.Client, instance Instance, o
 	}
 	go r.own.follow(r.life, client, r.key, r.lessor.attaching)
 	go r.announcer.run()
+	if len(checks) > 0 {
+		r.checks.Go(func() { runChecks(r.life, checks, r.setHealthy) })
+	}
 	return r, nil
 }
 
@@ -226,18 +240,9 @@ func (r *Registration) Err() error {
 	return nil
 }
 
-// setHealthy takes in the verdict of the instance's health checks, and why it is bad. An instance that should be Ready is
-// announced as Starting while it is. It does not wait for that, and may be called at any time.
-func (r *Registration) setHealthy(ok bool, why error) {
-	switch {
-	case ok:
-		r.wishes.judge(nil)
-	case why == nil:
-		r.wishes.judge(ErrUnhealthy)
-	default:
-		r.wishes.judge(fmt.Errorf("%w: %w", ErrUnhealthy, why))
-	}
-}
+// setHealthy takes in the verdict of the instance's health checks, and why it is bad, which wraps ErrUnhealthy. An instance that
+// should be Ready is announced as Starting while it is. It does not wait for that.
+func (r *Registration) setHealthy(_ bool, why error) { r.wishes.judge(why) }
 
 // trouble is why etcd does not have the instance as it is wanted.
 func (r *Registration) trouble() error {
@@ -273,6 +278,7 @@ func (r *Registration) Close(ctx context.Context) error {
 		}
 		watch.Wait()
 		r.lessor.release()
+		r.checks.Wait()
 	})
 	return r.result
 }

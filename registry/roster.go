@@ -207,6 +207,8 @@ func (r *roster) nudge() {
 
 // decodeAll is the list that keys make. What is malformed is left out, and reported when the view is live.
 func (r *roster) decodeAll(kvs []*mvccpb.KeyValue) (list []*Instance) {
+	r.mu.Lock() // decoders are asked by one at a time
+	defer r.mu.Unlock()
 	for _, kv := range kvs {
 		if id := string(kv.Key[len(r.prefix):]); !strings.Contains(id, "/") {
 			if i, err := r.chain.decode(r.name, id, kv.Value); err == nil {

@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"github.com/etcdkit/etcdkit/internal/call"
 	"github.com/etcdkit/etcdkit/internal/follow"
-	"github.com/etcdkit/etcdkit/retry"
 )
 
 const (
@@ -76,7 +75,7 @@ func newServiceKey(client *clientv3.Client, name string, opts *ViewOptions) (ser
 	if len(opts.Decoders) > 0 {
 		k.decoders = &opts.Decoders[0]
 	}
-	return k, nil
+	return k, decoders(opts.Decoders).validate()
 }
 
 var silent = zap.NewNop()
@@ -112,7 +111,7 @@ func acquire(key serviceKey, chain decoders) (*service, error) {
 		}
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.roster = newRoster(s.life, key, chain)
+	s.roster = newRoster(s.life, key, slices.Clone(chain))
 	s.follower = follow.Attach(key.client, follow.Prefix(key.prefix), s.roster)
 	s.work.Go(s.roster.mind)
 	if s.copy != nil {
@@ -191,11 +190,6 @@ func patienceOf(ctx context.Context) time.Duration {
 		return min(coldAfter, time.Until(deadline)/2)
 	}
 	return coldAfter
-}
-
-// away reports whether a failure says that etcd cannot answer now, and not that it has.
-func away(err error) bool {
-	return errors.Is(err, call.ErrUnreachable) || retry.Idempotent(err) || errors.Is(err, rpctypes.ErrNoLeader)
 }
 
 // startCold has the list made of what a single member knows, or of the copy on disk, unless it is known already. It reports

@@ -71,11 +71,11 @@ type Transport struct {
 	work sync.WaitGroup // views that are being opened
 
 	mu       sync.Mutex
-	services map[string]*opening // guarded by mu; nil once closed
+	services map[string]*destination // guarded by mu; nil once closed
 }
 
-// opening is a service whose view is being opened, or is open.
-type opening struct {
+// destination is a service whose view is being opened, or is open.
+type destination struct {
 	done   chan struct{} // closed when the rest is set
 	view   *View
 	picker *Picker
@@ -87,7 +87,7 @@ type opening struct {
 // It panics if Kind is none, or an option of Pick is out of its range, as [NewPicker] does. What is wrong with View is
 // the error of each request.
 func NewTransport(client *clientv3.Client, opts *TransportOptions) *Transport {
-	t := &Transport{client: client, services: map[string]*opening{}}
+	t := &Transport{client: client, services: map[string]*destination{}}
 	if opts != nil {
 		t.opts = *opts
 	}
@@ -203,7 +203,7 @@ func (t *Transport) picker(ctx context.Context, service string) (*Picker, error)
 	}
 	o := t.services[service]
 	if o == nil {
-		o = &opening{done: make(chan struct{})}
+		o = &destination{done: make(chan struct{})}
 		t.services[service] = o
 		t.work.Go(func() { t.open(o, service) })
 	}
@@ -222,7 +222,7 @@ func (t *Transport) picker(ctx context.Context, service string) (*Picker, error)
 }
 
 // open opens the view of a service.
-func (t *Transport) open(o *opening, service string) {
+func (t *Transport) open(o *destination, service string) {
 	defer close(o.done)
 	o.view, o.err = Watch(t.life, t.client, service, t.opts.View)
 	if o.err == nil {

@@ -22,7 +22,7 @@ func over(t testing.TB, opts *TransportOptions, list ...*Instance) (*Transport, 
 	v := viewOf(list...)
 	rt := NewTransport(nil, opts)
 	t.Cleanup(rt.CloseIdleConnections)
-	o := &opening{done: make(chan struct{}), picker: NewPicker(v, rt.opts.Kind, rt.opts.Pick)}
+	o := &destination{done: make(chan struct{}), picker: NewPicker(v, rt.opts.Kind, rt.opts.Pick)}
 	close(o.done)
 	rt.services["mail"] = o
 	return rt, v
