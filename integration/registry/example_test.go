@@ -41,6 +41,8 @@ func Example() {
 		case len(s.Instances) == 0:
 			fmt.Println("gone")
 			return
+		case s.Instances[0].State == registry.Draining:
+			// says goodbye, as Close has it do
 		case s.Instances[0].Version == "":
 			fmt.Println("found:", s.Instances[0].Addr)
 			if err := reg.Update(ctx, func(i *registry.Instance) { i.Version = "2.0" }); err != nil {
