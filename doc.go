@@ -3,7 +3,9 @@
 //
 //	one process at a time does a thing           lock        Mutex.Do, TryLock, Inspect
 //	one process of many is in charge             election    Run, Campaign, Observe
-//	services find each other                     registry    Register, Watch
+//	services find each other                     registry    Register, Watch, NewPicker, NewTransport
+//	gRPC connections follow a service            registry/grpcresolver    New
+//	an orchestrator asks how the process is      health      Readiness, Liveness
 //	a value changes while the process runs       config      Open
 //	calls to etcd are tried again when it is safe retry      Do, Transient, Ambiguous
 //

@@ -4,11 +4,12 @@
 //
 // An [Instance] is one key <prefix>/<service>/<id> with a JSON value. [Register] announces one: its key hangs on
 // the lease of a session, so that an instance that died is gone after a TTL. [Watch] opens a [View] of all instances of
-// one service, which is kept up to date and read without I/O.
+// one service, which is kept up to date and read without I/O; a [Picker] chooses among them, and a [Transport] sends HTTP
+// requests to them. For gRPC there is package grpcresolver.
 //
-//	Register ──► etcd: services/mail/a ──► View ──► Snapshot, Changes
-//	   ▲            │ lease lost, deleted,
-//	   └── again ◄──┘ overwritten
+//	Register, Drain ──► etcd: services/mail/a ──► View ──► Snapshot, Changes, Diffs ──► Picker ──► Transport
+//	   ▲                   │ lease lost, deleted,   ▲
+//	   └───── again ◄──────┘ overwritten            └─ a copy on disk, while etcd is away
 //
 // The layout is that of etcd's own client/v3/naming/endpoints: a gRPC client with etcd's resolver finds what is
 // registered here under etcd:///services/mail, and a View finds what an endpoints.Manager has added.
@@ -22,11 +23,15 @@
 //     before the old one is given back: readers do not see the instance go.
 //   - Of two live processes with the same ID the one that registered last has it. The other one says so
 //     ([ErrReplaced]) and does not fight; it comes back when that one has gone.
-//   - A view that is cut off keeps the last instances known and says that they are stale. It is never empty because it
-//     was cut off, and what it missed comes as the exact difference: also after a compaction.
+//   - After an outage of etcd the instances of a fleet are written one by one, over a third of the TTL.
+//   - Who leaves says so first (Draining), and is told apart from who died.
+//   - A view that is cut off keeps the last instances known and says that they are stale. What it missed comes as the exact
+//     difference: also after a compaction.
+//   - A view that lists anybody does not become empty until a linearizable read has confirmed it; and when most instances
+//     vanish at once, without a goodbye, they are kept for a while.
 //   - A malformed value hides nobody else, and is reported by Err.
-//   - A change costs a decode of what changed and a copy of one pointer an instance. Without changes
-//     nothing is sent but renewals and a question for progress.
+//   - A change costs a decode of what changed and a copy of one pointer an instance, once for all views of a service
+//     through one client. Without changes nothing is sent but renewals and a question for progress.
 //
 // # Limits
 //

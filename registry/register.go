@@ -21,7 +21,6 @@ var (
 	// last keeps it. The error that wraps it names the address of that one.
 	ErrReplaced = errors.New("registry: another live instance has registered the same ID")
 
-
 	// ErrClosed is what a registration or a view returns once it has been closed.
 	ErrClosed = errors.New("registry: closed")
 
