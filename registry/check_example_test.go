@@ -29,4 +29,5 @@ func ExampleCheck() {
 		panic(err)
 	}
 	defer reg.Close(ctx)
+	<-ctx.Done()
 }
