@@ -24,6 +24,8 @@
 //   - Of two live processes with the same ID the one that registered last has it. The other one says so
 //     ([ErrReplaced]) and does not fight; it comes back when that one has gone.
 //   - After an outage of etcd the instances of a fleet are written one by one, over a third of the TTL.
+//   - With health checks an instance is Starting until each of them has passed, and again while one fails. One failed
+//     probe takes nobody out.
 //   - Who leaves says so first (Draining), and is told apart from who died.
 //   - A view that is cut off keeps the last instances known and says that they are stale. What it missed comes as the exact
 //     difference: also after a compaction.
