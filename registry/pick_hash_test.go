@@ -27,7 +27,8 @@ func TestAKeyHasOneInstanceInEveryProcess(t *testing.T) {
 	// The other one has come to the same list by other ways.
 	v := viewOf(all[20:30]...)
 	other := NewPicker(v, ConsistentHash, nil)
-	for _, list := range [][]*Instance{all[10:40], nil, all[:5], all[3:], all} {
+	otherwise := crowd(50, weights(150, 100, 7))
+	for _, list := range [][]*Instance{all[10:40], nil, all[:5], otherwise, all[3:], otherwise[:30], all} {
 		show(v, list...)
 		got, _ := other.Pick("k")
 		got.Done(nil)
@@ -135,9 +136,13 @@ func TestKeysAreSharedByWeight(t *testing.T) {
 // Every pick is held: one key is all that is asked for, or a few, or many.
 func TestNoInstanceHasMoreThanItsBoundOfTheLoad(t *testing.T) {
 	t.Parallel()
+	const nearly = 1.0005
 	for _, different := range []int{1, 10, many} {
-		for _, bound := range []float64{1.1, 1.25, 2} {
+		for _, bound := range []float64{nearly, 1.1, 1.25, 2} {
 			list := crowd(20, weights(100, 200, 700))
+			if bound == nearly { // the heavy one is full, though its points are nearer than any of the other
+				list = crowd(2, weights(1000, 1))
+			}
 			p := NewPicker(viewOf(list...), ConsistentHash, &PickOptions{LoadBound: bound})
 			var sum float64
 			for _, i := range list {
@@ -188,10 +193,16 @@ func TestTheNextPointIsFoundWhereverPointsLie(t *testing.T) {
 		spread := rng.IntN(64)
 		for i := range points {
 			points[i] = rng.Uint64() >> spread
+			if spread%2 == 1 {
+				points[i] = ^points[i]
+			}
 		}
 		slices.Sort(points)
 		for range 50 {
 			place := rng.Uint64() >> rng.IntN(64)
+			if spread%2 == 1 {
+				place = ^place
+			}
 			if want, _ := slices.BinarySearch(points, place); next(points, place) != want {
 				t.Fatalf("of %d points got %d, want %d", len(points), next(points, place), want)
 			}

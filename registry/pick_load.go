@@ -63,7 +63,7 @@ func (c *twoChoices) choose(uint64) *seat {
 	var i, j uint64
 	r := rand.Uint64()
 	if c.alias == nil {
-		i, j = r>>32*n>>32, r&(1<<32-1)*(n-1)>>32
+		i, j = r>>32*n>>32, r&lowerHalf*(n-1)>>32
 		if j >= i {
 			j++
 		}
@@ -82,7 +82,7 @@ func (c *twoChoices) choose(uint64) *seat {
 // draw returns a seat by weight. The upper half of r is the box, the lower half what of it.
 func (c *twoChoices) draw(r uint64) uint64 {
 	i := r >> 32 * uint64(len(c.alias)) >> 32
-	if box := &c.alias[i]; uint32(r) >= box.own {
+	if box := &c.alias[i]; r&lowerHalf >= uint64(box.own) {
 		return uint64(box.other)
 	}
 	return i

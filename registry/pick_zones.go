@@ -23,7 +23,7 @@ func zones(list []*Instance) int {
 // share would.
 func stay(near, far uint64, zones int, share float64) uint64 {
 	enough := share * float64(near+far) / float64(max(zones, 1))
-	if far == 0 || float64(near) >= enough {
+	if float64(near) >= enough {
 		return always
 	}
 	return uint64(float64(near) / enough * math.MaxUint64)

@@ -62,7 +62,8 @@ type PickOptions struct {
 
 	// LoadBound is how many times its share of the picks that are not done yet an instance may have with
 	// ConsistentHash; the share is by weight, rounded up to a whole pick. A key whose instance has more goes to
-	// the next. Default 1.25, more than 1; negative means no bound.
+	// the next, and so does the second of two picks at a time while all instances together have but a few. Default
+	// 1.25, more than 1; negative means no bound, and a key goes nowhere else.
 	LoadBound float64
 
 	// EjectAfter is after how many failures running an instance is left out for a time. Default 5; negative means never.

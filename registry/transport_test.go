@@ -74,7 +74,11 @@ func TestARequestThatReachedNobodyIsTriedWithAnother(t *testing.T) {
 			"GET":  func(c *http.Client) (*http.Response, error) { return c.Get("http://mail/path") },
 			"HEAD": func(c *http.Client) (*http.Response, error) { return c.Head("http://mail/path") },
 			"POST": func(c *http.Client) (*http.Response, error) {
-				return c.Post("http://mail/path", "text/plain", strings.NewReader("all of it"))
+				body := func() (io.ReadCloser, error) { return &closing{Reader: strings.NewReader("all of it")}, nil }
+				req, _ := http.NewRequest(http.MethodPost, "http://mail/path", nil)
+				req.Body, _ = body()
+				req.GetBody = body
+				return c.Do(req)
 			},
 		} {
 			var bodies atomic.Int32
@@ -157,13 +161,20 @@ func TestWhatMayHaveBeenSentIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// closing is a body that cannot be had again.
+// closing is a body that cannot be read once it is closed.
 type closing struct {
 	io.Reader
 	closed atomic.Bool
 }
 
 func (c *closing) Close() error { c.closed.Store(true); return nil }
+
+func (c *closing) Read(p []byte) (int, error) {
+	if c.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return c.Reader.Read(p)
+}
 
 func TestARequestThatIsNotSentHasItsBodyClosed(t *testing.T) {
 	t.Parallel()
@@ -441,5 +452,23 @@ func TestTransportOptionsOutOfRangePanic(t *testing.T) {
 			}()
 			NewTransport(nil, opts)
 		}()
+	}
+}
+
+func TestTheWaitForAServiceEndsWithTheRequest(t *testing.T) {
+	t.Parallel()
+	rt, _ := over(t, nil)
+	rt.services["mail"] = &destination{done: make(chan struct{})} // by nobody
+	gaveUp := errors.New("gave up")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://mail/", nil)
+	failed := make(chan error)
+	go func() {
+		_, err := rt.RoundTrip(req)
+		failed <- err
+	}()
+	cancel(gaveUp)
+	if err := <-failed; !errors.Is(err, gaveUp) {
+		t.Errorf("got %v", err)
 	}
 }
