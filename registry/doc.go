@@ -35,11 +35,17 @@
 //   - A change costs a decode of what changed and a copy of one pointer an instance, once for all views of a service
 //     through one client. Without changes nothing is sent but renewals and a question for progress.
 //
+// # Choosing
+//
+// A [Picker] chooses among the instances that are Ready: in turn, by weight, the less loaded of two, or by a key. It prefers the
+// caller's zone for as long as that has its share of the capacity, and leaves out for a time who fails five times running; at
+// most half of them, since then it is the caller that has a problem.
+//
 // # Limits
 //
 // An instance that is listed may be dead: for a TTL, and by up to another one a change of etcd's leader. One that
 // is announced may be not listed yet by a view that is a network's delay behind. So a caller must be ready for the
-// next instance to try.
+// next instance to try, as a [Transport] is.
 //
 // Instances below another service's name (services/shop/cart/a for the service shop) are not its own. A value is at most
 // 64 KiB. Values are not secret, and not trusted: whoever may write below the prefix can announce anything.
