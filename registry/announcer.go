@@ -24,7 +24,7 @@ const (
 	// back a key of some time ago, hardly of more sessions ago than that.
 	maxLeases = 32
 
-	// slowAfter is how long a new session may take for etcd to have been there all the time.
+	// slowAfter is how long an attempt may take up to a new session for etcd to have been there all the time.
 	slowAfter = time.Second
 )
 
@@ -194,6 +194,7 @@ func (a *announcer) writing() state {
 	switch {
 	case err == nil:
 		a.cutOff = false
+		a.own.resume()
 		a.report(nil) // first, for whoever asks when an Update has returned
 		a.r.wishes.settle(want.number, nil)
 		a.sessions.keepOnly(a.r.life, a.place)
@@ -203,12 +204,16 @@ func (a *announcer) writing() state {
 	case errors.Is(err, errPutOff):
 		return a.spreading
 	case errors.Is(err, ErrReplaced):
+		a.own.resume()
 		a.report(err)
 		return a.replaced
+	case away(err):
+		a.cutOff = true
+		a.own.hold()
 	}
-	a.cutOff = a.cutOff || away(err)
 	a.report(err)
 	if refused(err) {
+		a.own.resume()
 		a.r.wishes.settle(want.number, err)
 	}
 	return a.waiting
@@ -219,14 +224,19 @@ func (a *announcer) writing() state {
 func (a *announcer) attempt(value string) error {
 	defer func() { a.own.heard(a.known) }()
 	a.opened = a.r.lessor.opened() // before anything is tried, so that none is missed
+	start := time.Now()
 	if a.place.Context().Err() == nil {
 		err := a.rewrite(value)
-		if !call.LeaseGone(err) {
+		switch {
+		case call.LeaseGone(err):
+			a.forsake()
+		case err != nil && a.place.Context().Err() != nil:
+			// Another registration has found out that the lease is gone, and that ended the call. It says nothing about etcd
+			// being away.
+		default:
 			return err
 		}
-		a.forsake()
 	}
-	start := time.Now()
 	if err := a.join(a.r.life); err != nil {
 		return err
 	}

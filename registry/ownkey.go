@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdkit/etcdkit/internal/call"
 	"github.com/etcdkit/etcdkit/internal/follow"
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 // fate is what has become of a registration's key.
@@ -60,35 +63,123 @@ type sighting struct {
 }
 
 // ownKey observes the key of a registration.
+//
+// It does not leave it to the view to connect again: after an outage the views of thousands of keys would do so at once, with
+// several attempts each that client/v3 keeps for as long as etcd is away. A view that is not live is closed, and the next
+// opened when it is its turn and etcd answers.
 type ownKey struct {
 	moved chan struct{} // holds a token when there was a sighting that the announcer has not looked at
-	told  chan struct{} // closed when etcd has been asked for the first time
-	ended chan struct{} // closed when follow has returned
-	once  sync.Once     // of told
+	told  chan struct{} // holds a token when the view has first said whether it is live
+	stale chan struct{} // holds a token when it is not
+	ended chan struct{} // closed when run has returned
 
 	mu       sync.Mutex
 	seen     sighting         // guarded by mu
-	follower *follow.Follower // guarded by mu: nil until the key is followed
+	follower *follow.Follower // guarded by mu: nil while the key is not followed
 	known    int64            // guarded by mu: the newest revision that the announcer was answered with
+	asked    int64            // guarded by mu: what that was when the view was opened
+	past     int64            // guarded by mu: generation is that of the view and this one
+	gate     chan struct{}    // guarded by mu: closed when etcd is back; nil while it is not known to be away
 }
 
 func newOwnKey() *ownKey {
-	return &ownKey{moved: make(chan struct{}, 1), told: make(chan struct{}), ended: make(chan struct{})}
+	return &ownKey{
+		moved: make(chan struct{}, 1),
+		told:  make(chan struct{}, 1),
+		stale: make(chan struct{}, 1),
+		ended: make(chan struct{}),
+	}
 }
 
-// follow opens the watch, once there is a turn. A registration does not wait for it: the key is read when the watch is open,
-// so that what has happened to it meanwhile is seen then.
-func (o *ownKey) follow(life context.Context, client *clientv3.Client, key string, turns chan struct{}) {
+// run follows the key until life ends. A registration does not wait for it: the key is read when the watch is open, so
+// that what has happened to it meanwhile is seen then.
+func (o *ownKey) run(life context.Context, client *clientv3.Client, key string, turns chan struct{}) {
 	defer close(o.ended)
+	waits := retry.Policy{}.Backoff()
+	for first := true; life.Err() == nil; first = false {
+		f := o.open(life, client, key, turns, first)
+		if f == nil {
+			_ = waits.Wait(life)
+			continue
+		}
+		since := time.Now()
+		select {
+		case <-o.stale:
+		case <-life.Done():
+		}
+		o.mu.Lock()
+		o.follower = nil
+		o.mu.Unlock()
+		f.Close()
+		if time.Since(since) >= calmAfter {
+			waits.Reset()
+		}
+		_ = waits.Wait(life)
+	}
+}
+
+// hold keeps the key from being followed again until resume is called: the announcer has not reached etcd, and to try that
+// for each key in two ways would be no use.
+func (o *ownKey) hold() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gate == nil {
+		o.gate = make(chan struct{})
+	}
+}
+
+// resume says that etcd has answered.
+func (o *ownKey) resume() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gate != nil {
+		close(o.gate)
+		o.gate = nil
+	}
+}
+
+// passed waits while etcd is known to be away, and reports whether it has been.
+func (o *ownKey) passed(life context.Context) bool {
+	o.mu.Lock()
+	gate := o.gate
+	o.mu.Unlock()
+	if gate == nil {
+		return false
+	}
+	select {
+	case <-gate:
+	case <-life.Done():
+	}
+	return true
+}
+
+// open opens a view when there is a turn, and holds that until the view says whether it is live. Unless etcd has answered
+// a moment ago, when the key was written, it is asked before.
+func (o *ownKey) open(life context.Context, client *clientv3.Client, key string, turns chan struct{}, first bool) *follow.Follower {
+	answers := o.passed(life) || first
 	select {
 	case turns <- struct{}{}:
 		defer func() { <-turns }()
 	case <-life.Done():
-		return
+		return nil
 	}
-	if life.Err() != nil {
-		return
+	if !answers {
+		_, err := call.Do(life, client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return client.KV.Get(ctx, key, clientv3.WithCountOnly())
+		})
+		if err != nil {
+			return nil
+		}
 	}
+	for _, before := range []chan struct{}{o.told, o.stale} {
+		select {
+		case <-before:
+		default:
+		}
+	}
+	o.mu.Lock()
+	o.asked = o.known
+	o.mu.Unlock()
 	f := follow.Attach(client, follow.Keys(key), o)
 	o.mu.Lock()
 	o.follower = f
@@ -99,9 +190,10 @@ func (o *ownKey) follow(life context.Context, client *clientv3.Client, key strin
 	case <-o.told:
 	case <-life.Done():
 	}
+	return f
 }
 
-// heard tells the watch of a revision that the announcer was answered with.
+// heard tells the view of a revision that the announcer was answered with.
 func (o *ownKey) heard(revision int64) {
 	o.mu.Lock()
 	o.known = revision
@@ -109,14 +201,6 @@ func (o *ownKey) heard(revision int64) {
 	o.mu.Unlock()
 	if f != nil {
 		f.Heard(revision)
-	}
-}
-
-// close ends the watch. The life that follow was given has ended.
-func (o *ownKey) close() {
-	<-o.ended
-	if o.follower != nil { // follow has returned: nobody writes it any more
-		o.follower.Close()
 	}
 }
 
@@ -129,22 +213,39 @@ func (o *ownKey) last() sighting {
 
 // Changed takes in a step of the key. After an interruption it comes without events if the key is as it was known. It
 // may have been put and deleted meanwhile all the same; that it is missing at a later revision tells.
+//
+// The first word of a view is from after it was opened. If that is from before what was known then, history was replaced.
 func (o *ownKey) Changed(c follow.Change) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if c.Initial {
+		o.seen.entry = nil
+		o.past = o.seen.generation - c.Generation
+		if c.Revision < o.asked {
+			o.past++
+		}
+	}
 	for _, ev := range c.Events {
 		o.seen.entry = ev.New
 	}
-	o.seen.revision, o.seen.generation = c.Revision, c.Generation
-	o.once.Do(func() { close(o.told) })
+	o.seen.revision, o.seen.generation = c.Revision, o.past+c.Generation
+	token(o.told)
+	token(o.moved)
+}
+
+// Stale has the view closed. While etcd cannot be asked, the session's window decides.
+func (o *ownKey) Stale(error) {
+	token(o.told)
+	token(o.stale)
+}
+
+// Live does nothing: what was missed came with Changed.
+func (o *ownKey) Live() {}
+
+// token puts one into a channel that has room for one.
+func token(c chan<- struct{}) {
 	select {
-	case o.moved <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
-
-// Stale only lets others have their turn: while etcd cannot be asked, the session's window decides.
-func (o *ownKey) Stale(error) { o.once.Do(func() { close(o.told) }) }
-
-// Live does nothing either: what was missed came with Changed.
-func (o *ownKey) Live() {}

@@ -169,7 +169,7 @@ func Register(ctx context.Context, client *clientv3.Client, instance Instance, o
 		r.lessor.release()
 		return nil, r.failed(err)
 	}
-	go r.own.follow(r.life, client, r.key, r.lessor.attaching)
+	go r.own.run(r.life, client, r.key, r.lessor.attaching)
 	go r.announcer.run()
 	if len(checks) > 0 {
 		r.checks.Go(func() { runChecks(r.life, checks, r.setHealthy) })
@@ -270,12 +270,10 @@ func (r *Registration) Close(ctx context.Context) error {
 	r.once.Do(func() {
 		r.end()
 		<-r.done
-		var watch sync.WaitGroup
-		watch.Go(r.own.close) // beside, as it may have to wait for etcd
 		if err := r.announcer.leave(ctx); err != nil {
 			r.result = r.failed(err)
 		}
-		watch.Wait()
+		<-r.own.ended
 		r.lessor.release()
 		r.checks.Wait()
 	})

@@ -120,10 +120,7 @@ func (w *wishes) illness() error {
 // renew makes the next wish. The caller holds mu.
 func (w *wishes) renew(asked Instance) {
 	w.current = wish{instance: asked, value: w.written(asked), number: w.current.number + 1}
-	select {
-	case w.made <- struct{}{}:
-	default:
-	}
+	token(w.made)
 }
 
 // settle tells those who wait for a wish up to the given number what became of it.
