@@ -121,7 +121,9 @@ func TestADrainThatIsCutShortSaysWhyAndTheInstanceStaysDraining(t *testing.T) { 
 	}{
 		"while readers are waited for": {func(*etcdtest.Link, *registry.Registration) {}, why},
 		"while etcd does not answer":   {func(l *etcdtest.Link, _ *registry.Registration) { l.Blackhole(etcdtest.Both) }, why},
-		"by Close":                     {func(_ *etcdtest.Link, r *registry.Registration) { go func() { _ = r.Close(t.Context()) }() }, registry.ErrClosed},
+		"by Close": {func(_ *etcdtest.Link, r *registry.Registration) {
+			time.AfterFunc(50*time.Millisecond, func() { _ = r.Close(t.Context()) }) // when readers are waited for
+		}, registry.ErrClosed},
 	} {
 		t.Run(what, func(t *testing.T) {
 			link, prefix := c.Link(0), under(t)

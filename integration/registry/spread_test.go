@@ -15,6 +15,7 @@ import (
 	"github.com/etcdkit/etcdkit/fence"
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/registry"
+	"github.com/etcdkit/etcdkit/retry"
 	"github.com/etcdkit/etcdkit/session"
 )
 
@@ -125,4 +126,70 @@ func outage(t *testing.T, c *etcdtest.Cluster, all []*registry.Registration) err
 		return fmt.Errorf("a peak of %d, over one and a half times the %d of an even spread", peak, even)
 	}
 	return nil
+}
+
+// etcd may be away without refusing anybody: then the first attempt does not fail, but waits until it is back.
+func TestInstancesComeBackSpreadAlsoIfTheirFirstAttemptOutlastsTheOutage(t *testing.T) {
+	t.Parallel()
+	var calls etcdtest.Calls
+	cli := etcdtest.Shared(t).Dial(clientv3.Config{DialOptions: calls.DialOptions()})
+	prefix := under(t)
+	const many = 20
+	all := make([]*registry.Registration, many)
+	for n := range all {
+		all[n] = register(t, cli, mail(fmt.Sprint(n)), &registry.Options{Prefix: prefix}) // with a TTL of 10 s
+	}
+	silent := calls.Inject(etcdtest.Fault{Call: "LeaseGrant", Silent: true, Times: -1})
+	etcdtest.Shared(t).Revoke(clientv3.LeaseID(get(t, cli, prefix+"/mail/0").Lease))
+	etcdtest.Done(t, soon, "the first attempt", silent.Hit())
+	etcdtest.Eventually(t, soon, "a third attempt", func(context.Context) error {
+		if n := calls.Count("LeaseGrant"); n < 3 { // the first took 500 ms, the second 1 s
+			return fmt.Errorf("it is the attempt number %d", n)
+		}
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	changes := etcdtest.Client(t).Watch(ctx, prefix+"/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	<-changes
+	silent.Remove()
+	var at []time.Time
+	for resp := range changes {
+		for range resp.Events {
+			at = append(at, time.Now())
+		}
+		if len(at) >= many {
+			break
+		}
+	}
+	if len(at) != many {
+		t.Fatalf("%d writes for %d instances", len(at), many)
+	}
+	// Of twenty, uniform over 3.3 s, all come within the same second once in ten million times.
+	if took := at[many-1].Sub(at[0]); took < time.Second || took > 3400*time.Millisecond+promptly {
+		t.Errorf("all were back within %v", took)
+	}
+}
+
+// What spreads is counted from the return of etcd. So it is enough that one of them finds that out.
+func TestWhoFindsEtcdBackWakesTheOthersOfItsClient(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, nil)
+	link := c.Link(0)
+	cli := link.Client()
+	patient := retry.Policy{Initial: 100 * time.Millisecond, Max: time.Hour, Multiplier: 10_000} // its second wait is of minutes
+	one := register(t, cli, mail("a"), &registry.Options{Session: short})
+	two := register(t, cli, mail("b"), &registry.Options{Session: short, Retry: patient})
+	link.Cut()
+	for _, r := range []*registry.Registration{one, two} {
+		etcdtest.Eventually(t, soon, "an attempt has failed", func(context.Context) error {
+			if err := r.Err(); !strings.Contains(errText(err), "refused") {
+				return errors.New("it says: " + errText(err))
+			}
+			return nil
+		})
+	}
+	link.Heal()
+	healthy(t, soon, one)
+	healthy(t, shortTTL/3+repaired, two)
 }
