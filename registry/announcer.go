@@ -168,11 +168,15 @@ func (a *announcer) waiting() state {
 // once would hit an etcd that has just started. The key that each of them had is mostly still there: a lease
 // that lived when etcd went has a full TTL from its return.
 //
-// The wait is uniform, which has the lowest peak. It comes after one that was up to half as long, for whoever found etcd
-// back by itself, and with it ends well within that TTL.
+// The wait is uniform, which has the lowest peak. It comes after that by which each has found etcd back.
 func (a *announcer) spreading() state {
-	return a.pause(rand.N(a.ttl/spreadOver)+1, a.place.Context().Done())
+	return a.pause(rand.N(spread(a.ttl))+1, a.place.Context().Done())
 }
+
+// spread is the time over which the instances spread: half a TTL but for a second, as the next session must be open and the key on
+// its lease before the old one has run out, and at least a third. The longer it is beside the time in which all find etcd
+// back, the flatter is the sum of both.
+func spread(ttl time.Duration) time.Duration { return max(ttl/3, ttl/2-time.Second) }
 
 // pause returns to writing after a time, or earlier when an event says so.
 func (a *announcer) pause(d time.Duration, earlier <-chan struct{}) state {

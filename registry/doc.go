@@ -23,7 +23,7 @@
 //     before the old one is given back: readers do not see the instance go.
 //   - Of two live processes with the same ID the one that registered last has it. The other one says so
 //     ([ErrReplaced]) and does not fight; it comes back when that one has gone.
-//   - After an outage of etcd the instances of a fleet are written one by one, over a third of the TTL.
+//   - After an outage of etcd the instances of a fleet are written one by one, over a third of the TTL or more.
 //   - With health checks an instance is Starting until each of them has passed, and again while one fails. One failed
 //     probe takes nobody out.
 //   - Who leaves says so first (Draining), and is told apart from who died.

@@ -32,11 +32,8 @@ const (
 	// them a full TTL, and within that the instance must be found again.
 	maxWait = 3 * time.Second
 
-	// spreadOver is the share of the TTL, as its divisor, over which the instances spread that are announced again after an
-	// outage; and waitOver that of the waits before, by which each finds etcd back. Those are shorter by half, for the
-	// sum of both to have no peak over one and a half times its mean.
-	spreadOver = 3
-	waitOver   = 6
+	// waitOver is the share of the TTL, as its divisor, up to which the waits are by which each finds etcd back.
+	waitOver = 6
 
 	// defaultTTL is that of session.Options.
 	defaultTTL = 10 * time.Second
@@ -54,8 +51,8 @@ type Options struct {
 
 	// Retry gives the waits between attempts to announce the instance again: Initial, Max, Multiplier and Jitter,
 	// with a default Max of 3 s, or a sixth of the TTL if that is less. Its bounds on attempts and time do not
-	// apply, as a registration does not give up. When etcd was away, and has come back, a wait of up to a third of the
-	// TTL comes on top, at random, so that not all instances are written at once.
+	// apply, as a registration does not give up. When etcd was away, and has come back, a random wait comes on top, of up to
+	// half the TTL less a second, or a third of it if that is more, so that not all instances are written at once.
 	Retry retry.Policy
 
 	// HideUnready keeps an instance out of etcd while it is not Ready, for readers that do not look at states, such as

@@ -16,8 +16,8 @@ func wanted(t *testing.T, s State, hide bool) *wishes {
 	return newWishes(first, hide)
 }
 
-// ask asks for another state.
-func ask(t *testing.T, w *wishes, s State) {
+// wanting asks for another state.
+func wanting(t *testing.T, w *wishes, s State) {
 	t.Helper()
 	i := w.newest().instance.clone()
 	i.State = s
@@ -81,13 +81,13 @@ func TestAnInstanceThatDrainsIsNotMadeReadyByItsHealth(t *testing.T) {
 	t.Parallel()
 	w := wanted(t, Ready, false)
 	w.judge(errors.New("no answer"))
-	ask(t, w, Draining)
+	wanting(t, w, Draining)
 	w.judge(nil)
 	if got := stands(w); got != "draining" {
 		t.Errorf("it drains, its checks pass, and it is %s", got)
 	}
 	w.judge(errors.New("no answer"))
-	ask(t, w, Ready)
+	wanting(t, w, Ready)
 	if got := stands(w); got != "starting" {
 		t.Errorf("asked to be ready while it is not healthy, it is %s", got)
 	}

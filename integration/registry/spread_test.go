@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,28 +21,45 @@ import (
 	"github.com/etcdkit/etcdkit/session"
 )
 
-const (
-	spreadClients, spreadEach = 12, 30
-	spreadMany                = spreadClients * spreadEach
-	spreadTTL                 = 4 * time.Second
-)
+// fleet is how many clients there are, and what they announce. ETCDKIT_REGISTRY_FLEET=5000 makes as many clients with an
+// instance each.
+type fleet struct {
+	clients, each int
+	ttl           time.Duration
+}
 
-// F15: after an outage of everybody, every instance is back on its own key before its old lease is over, and none was ever
-// gone; but not all of them at once.
+func newFleet(t *testing.T) fleet {
+	t.Helper()
+	v := os.Getenv("ETCDKIT_REGISTRY_FLEET")
+	if v == "" {
+		return fleet{clients: 12, each: 30, ttl: 6 * time.Second}
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 100 {
+		t.Fatalf("ETCDKIT_REGISTRY_FLEET=%q: it is not a number of at least 100", v)
+	}
+	return fleet{clients: n, each: 1, ttl: 10 * time.Second}
+}
+
+func (f fleet) size() int { return f.clients * f.each }
+
+// F15 and F22: after an outage of everybody, every instance is back on its own key before its old lease is over, and none was
+// ever gone; but not all of them at once.
 //
-// A machine that stands still for a moment makes a peak of all that was due meanwhile, and for a long one it costs
-// leases. So the best of three outages counts: instances that come together do so in each.
+// Each outage must show that. How even they come is only judged by the best of three: a machine that stands still for a
+// moment makes a peak of all that was due meanwhile. Instances that come together do so in each.
 func TestAfterAnOutageTheInstancesComeBackSpread(t *testing.T) { // not beside other tests: it takes times
+	f := newFleet(t)
 	c := etcdtest.New(t, nil)
-	opts := &registry.Options{Session: &session.Options{TTL: spreadTTL}}
-	all := make([]*registry.Registration, spreadMany)
+	opts := &registry.Options{Session: &session.Options{TTL: f.ttl}}
+	all := make([]*registry.Registration, f.size())
 	var registering sync.WaitGroup
-	for n := range spreadClients {
+	for n := range f.clients {
 		cli := c.Client()
 		registering.Go(func() {
-			for m := range spreadEach {
+			for m := range f.each {
 				var err error
-				if all[n*spreadEach+m], err = registry.Register(t.Context(), cli, mail(fmt.Sprintf("%d-%d", n, m)), opts); err != nil {
+				if all[n*f.each+m], err = registry.Register(t.Context(), cli, mail(fmt.Sprintf("%d-%d", n, m)), opts); err != nil {
 					t.Error(err)
 				}
 			}
@@ -51,53 +70,48 @@ func TestAfterAnOutageTheInstancesComeBackSpread(t *testing.T) { // not beside o
 		t.FailNow()
 	}
 	var err error
-	for range 3 {
-		if err = outage(t, c, all); err == nil {
+	for n := range 3 {
+		if err = f.outage(t, c, all); err == nil {
 			break
 		}
-		t.Log(err)
+		t.Logf("outage %d: %v", n+1, err)
 		for _, r := range all {
 			healthy(t, 2*soon, r)
 		}
 	}
 	if err != nil {
-		t.Errorf("in three outages of three: %v", err)
+		t.Error("three outages of three had a peak")
 	}
 	closeAll(t, all)
 	etcdtest.WaitKeys(t, soon, c.Client(), "services/", 0)
-	noLeaseLeft(t, spreadTTL+2*time.Second, c) // a grant whose reply was lost has a TTL to live
+	noLeaseLeft(t, f.ttl+2*time.Second, c) // a grant whose reply was lost has a TTL to live
 }
 
-// outage stops etcd for three TTLs, and returns an error unless the instances come back as they should.
+// outage stops etcd for three TTLs. It fails the test unless every instance comes back on its key within a TTL and two seconds, by one
+// write, and is never gone. It returns an error if they come too unevenly.
 //
-// Each writes at a time that is uniform over a third of the TTL, counted from when its client has found etcd back. If
-// all clients did so in the same moment, a bucket of a sixth of that third would have a count that is binomial with n = 360 and
-// p = 1/6: 60 and 7 to either side. A peak of one and a half times that is more than four of those away, and what sets
-// the clients apart only lowers the peak.
-func outage(t *testing.T, c *etcdtest.Cluster, all []*registry.Registration) error {
+// A bucket is a sixth of the time from the first to the last, and the peak is to be at most one and a half times the mean. The mean
+// is 60 for the small fleet, with a standard deviation of 7: four of those are half of it.
+func (f fleet) outage(t *testing.T, c *etcdtest.Cluster, all []*registry.Registration) error {
 	t.Helper()
-	const (
-		spread  = spreadTTL / 3
-		buckets = 6
-		even    = spreadMany / buckets
-	)
+	const buckets = 6
 	before := c.Revision()
 	c.Stop()
 	stopped := time.Now()
 	for _, r := range all {
-		etcdtest.Eventually(t, soon, "the session is lost", func(context.Context) error {
+		etcdtest.Eventually(t, f.ttl+soon, "the session is lost", func(context.Context) error {
 			if !errors.Is(r.Err(), fence.ErrLost) && !strings.Contains(errText(r.Err()), "unreachable") {
 				return fmt.Errorf("it says: %w", r.Err())
 			}
 			return nil
 		})
 	}
-	<-time.After(3*spreadTTL - time.Since(stopped)) // the time is the fault
+	<-time.After(3*f.ttl - time.Since(stopped)) // the time is the fault
 	start := time.Now()
 	c.Restart()
 
 	// What comes is timed as it comes.
-	ctx, cancel := context.WithTimeout(t.Context(), spreadTTL+2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), f.ttl+2*time.Second)
 	defer cancel()
 	var at []time.Duration
 	back := map[string]bool{}
@@ -106,24 +120,26 @@ func outage(t *testing.T, c *etcdtest.Cluster, all []*registry.Registration) err
 			at = append(at, time.Since(start))
 			back[string(ev.Kv.Key)] = true
 			if ev.Type == clientv3.EventTypeDelete {
-				return fmt.Errorf("%s was gone %v after the restart", ev.Kv.Key, time.Since(start))
+				t.Errorf("%s was gone %v after the restart", ev.Kv.Key, time.Since(start))
 			}
 		}
-		if len(back) == spreadMany {
+		if len(back) == f.size() {
 			break
 		}
 	}
-	if len(back) != spreadMany || len(at) != spreadMany {
-		return fmt.Errorf("%d of %d were back within %v, by %d writes", len(back), spreadMany, spreadTTL+2*time.Second, len(at))
+	if len(back) != f.size() || len(at) != f.size() {
+		t.Fatalf("%d of %d were back within %v, by %d writes", len(back), f.size(), f.ttl+2*time.Second, len(at))
 	}
 	first, last := slices.Min(at), slices.Max(at)
-	counts := make([]int, int((last-first)/(spread/buckets))+1)
+	counts := make([]int, buckets)
 	for _, d := range at {
-		counts[int((d-first)/(spread/buckets))]++
+		counts[min(int(int64(d-first)*buckets/int64(last-first)), buckets-1)]++
 	}
-	t.Logf("back from %v to %v after the restart, in buckets of %v: %v", first, last, spread/buckets, counts)
-	if peak := slices.Max(counts); 2*peak > 3*even {
-		return fmt.Errorf("a peak of %d, over one and a half times the %d of an even spread", peak, even)
+	peak := float64(slices.Max(counts)*buckets) / float64(f.size())
+	t.Logf("%d back from %v to %v after the restart, evenly in time: %v; the peak is %.2f times the mean",
+		f.size(), first.Round(time.Millisecond), last.Round(time.Millisecond), counts, peak)
+	if peak > 1.5 {
+		return fmt.Errorf("a peak of %.2f times the mean", peak)
 	}
 	return nil
 }
@@ -165,8 +181,8 @@ func TestInstancesComeBackSpreadAlsoIfTheirFirstAttemptOutlastsTheOutage(t *test
 	if len(at) != many {
 		t.Fatalf("%d writes for %d instances", len(at), many)
 	}
-	// Of twenty, uniform over 3.3 s, all come within the same second once in ten million times.
-	if took := at[many-1].Sub(at[0]); took < time.Second || took > 3400*time.Millisecond+promptly {
+	// Of twenty, uniform over 4 s, all come within the same second once in ten thousand million times.
+	if took := at[many-1].Sub(at[0]); took < time.Second || took > 4*time.Second+promptly {
 		t.Errorf("all were back within %v", took)
 	}
 }
