@@ -54,9 +54,13 @@ func TestAfterAnOutageTheInstancesComeBackSpread(t *testing.T) { // not beside o
 	opts := &registry.Options{Session: &session.Options{TTL: f.ttl}}
 	all := make([]*registry.Registration, f.size())
 	var registering sync.WaitGroup
+	// Some at a time: it is their return that is looked at.
+	turns := make(chan struct{}, 50)
 	for n := range f.clients {
+		turns <- struct{}{}
 		cli := c.Client()
 		registering.Go(func() {
+			defer func() { <-turns }()
 			for m := range f.each {
 				var err error
 				if all[n*f.each+m], err = registry.Register(t.Context(), cli, mail(fmt.Sprintf("%d-%d", n, m)), opts); err != nil {
