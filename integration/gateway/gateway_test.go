@@ -24,6 +24,7 @@ func rollingRestart(t *testing.T, bin string) {
 	running := map[string]func(){}
 	for _, id := range []string{"a", "b"} {
 		p := s.backend(t, id)
+		says(t, s.gateway, ": "+id+" at ", "has come")
 		running[id] = func() { stops(t, p) }
 	}
 	gets, posts := s.callers(t, 4, http.MethodGet, ""), s.callers(t, 2, http.MethodPost, "an order")
@@ -54,7 +55,9 @@ func rollingRestart(t *testing.T, bin string) {
 func killed(t *testing.T, bin string) {
 	s := open(t, bin)
 	s.backend(t, "a")
+	says(t, s.gateway, ": a at ", "has come")
 	b := s.backend(t, "b", shortLived)
+	says(t, s.gateway, ": b at ", "has come")
 	gets, posts := s.callers(t, 4, http.MethodGet, ""), s.callers(t, 2, http.MethodPost, "an order")
 	gets.await(t, 20, "a", "b")
 	posts.await(t, 20, "a", "b")
