@@ -6,7 +6,7 @@
 // Everything of etcdkit that goes on in the background has an Err that is nil while all is well: a [Checker].
 //
 //	http.Handle("/readyz", health.Readiness(map[string]health.Checker{
-//		"announced": registration,
+//		"announced": health.Only(registration, registry.ErrUnhealthy, registry.ErrReplaced),
 //		"limits":    health.Only(limits, config.ErrAbsent, config.ErrClosed),
 //	}))
 //	http.Handle("/livez", health.Liveness(map[string]health.Fatal{

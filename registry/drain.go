@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,23 +23,22 @@ const (
 // none; 2 s are plenty for readers whose views are live. With [Options.HideUnready] the instance disappears instead.
 //
 // It stays Draining, whatever its health checks say, unless an Update sets its State. ctx bounds all of it, and its cause is
-// returned; the instance is, or will be, Draining all the same. Errors are otherwise those of [Registration.Update]; a
-// wait that is negative is one, and changes nothing. Drain is safe for concurrent use.
+// returned; the instance is, or will be, Draining all the same. Errors are otherwise those of [Registration.Update], of
+// which [ErrReplaced] comes after the wait: readers learn of the other one, too. A wait that is negative is an error, and
+// changes nothing. Drain is safe for concurrent use.
 func (r *Registration) Drain(ctx context.Context, wait time.Duration) error {
 	if wait < 0 {
 		return r.failed(fmt.Errorf("drain: a wait of %v is negative; 0 is none", wait))
 	}
-	if err := r.Update(ctx, func(i *Instance) { i.State = Draining }); err != nil {
-		return err
-	}
-	if wait == 0 {
-		return nil
+	told := r.Update(ctx, func(i *Instance) { i.State = Draining })
+	if told != nil && !errors.Is(told, ErrReplaced) {
+		return told
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+		return told
 	case <-r.life.Done():
 		return r.failed(ErrClosed)
 	case <-ctx.Done():

@@ -36,6 +36,11 @@ type TransportOptions struct {
 	Kind PickKind
 	Pick *PickOptions
 
+	// Service gives the name of the service that a request is for. Default the host of its URL, which must not have a port
+	// then. It must be safe for concurrent use, and must not make names out of what comes from outside: each is watched
+	// until Close.
+	Service func(*http.Request) string
+
 	// Key gives the key of a request, for ConsistentHash. Default the path of its URL. It must be safe for concurrent use.
 	Key func(*http.Request) string
 
@@ -53,7 +58,7 @@ type TransportOptions struct {
 // to an instance of mail. It is an http.RoundTripper, and safe for concurrent use.
 //
 // A service is watched from the first request to it until Close, so hosts must not come from outside. The host is
-// the whole name, without a port; one with a slash in it cannot be a host.
+// the whole name, without a port; for one with a slash, which cannot be a host, there is [TransportOptions.Service].
 //
 // Nothing new goes to an instance that is not ready. A request that has reached no instance, as no connection could be
 // made, is tried with another one, three in all, if it has no body or one with GetBody: so an instance that has died
@@ -126,11 +131,12 @@ func newBase() *http.Transport {
 // An error is [ErrNoInstances] if none is ready, what [Watch] returns if the service cannot be watched, [ErrClosed]
 // after Close, or what Base has returned, with the instance's ID.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL == nil || req.URL.Host == "" || req.URL.Port() != "" {
+	service, err := t.service(req)
+	if err != nil {
 		closeBody(req)
-		return nil, fmt.Errorf("registry: URL %v refused: its host is not the name of a service, without a port", req.URL)
+		return nil, err
 	}
-	picker, err := t.picker(req.Context(), req.URL.Host)
+	picker, err := t.picker(req.Context(), service)
 	if err != nil {
 		closeBody(req)
 		return nil, err
@@ -191,6 +197,30 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, to *Instance) (r
 	}
 	resp, err = t.opts.Base.RoundTrip(out)
 	return resp, waiting.Load(), err
+}
+
+// service is the name of the service that a request is for.
+func (t *Transport) service(req *http.Request) (string, error) {
+	switch {
+	case req.URL == nil:
+		return "", errors.New("registry: request refused: it has no URL")
+	case t.opts.Service != nil:
+		return t.opts.Service(req), nil // Watch checks it
+	case req.URL.Host == "" || req.URL.Port() != "":
+		return "", fmt.Errorf("registry: URL %s refused: its host is not the name of a service, without a port", req.URL.Redacted())
+	}
+	return req.URL.Host, nil
+}
+
+// View returns the view of a service that the Transport chooses from, opened now if there was no request to it so far: for
+// whoever wants to know when its instances come and go, or how it is. It belongs to the Transport, whose Close closes it.
+// ctx bounds the wait; errors are those of [Watch], and [ErrClosed].
+func (t *Transport) View(ctx context.Context, service string) (*View, error) {
+	p, err := t.picker(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	return p.view, nil
 }
 
 // picker returns the picker of a service, and opens its view if this is the first request to it. That goes on when ctx

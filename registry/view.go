@@ -32,7 +32,8 @@ type ViewOptions struct {
 	Prefix string
 
 	// Decoders read the values below the prefix: the first that does not refuse a value is taken. With several of them
-	// a registry of another make moves over instance by instance. Default [DecodeJSON] alone, which reads what Register and
+	// a registry of another make moves over instance by instance. Views share a list only if they are given the very same
+	// slice. Default [DecodeJSON] alone, which reads what Register and
 	// etcd's naming/endpoints write.
 	Decoders []Decoder
 

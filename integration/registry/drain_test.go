@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -231,4 +232,24 @@ func TestAFullDatabaseKeepsNobodyFromLeaving(t *testing.T) {
 		t.Error(err)
 	}
 	etcdtest.WaitKeys(t, time.Second, cli, "services/", 0)
+}
+
+// Readers that still have the old address need their time also if another process has the ID by now.
+func TestADrainThatComesAfterAnotherHasTheIDWaitsAllTheSame(t *testing.T) {
+	t.Parallel()
+	cli, prefix := etcdtest.Client(t), under(t)
+	opts := &registry.Options{Prefix: prefix}
+	old := register(t, cli, mail("a"), opts)
+	register(t, etcdtest.Client(t), mail("a"), opts)
+	etcdtest.Eventually(t, soon, "replaced", func(context.Context) error {
+		if !errors.Is(old.Err(), registry.ErrReplaced) {
+			return fmt.Errorf("it says: %w", old.Err())
+		}
+		return nil
+	})
+	began := time.Now()
+	err := old.Drain(t.Context(), 300*time.Millisecond)
+	if took := time.Since(began); !errors.Is(err, registry.ErrReplaced) || took < 300*time.Millisecond {
+		t.Errorf("after %v: %v", took, err)
+	}
 }

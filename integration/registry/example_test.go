@@ -48,8 +48,6 @@ func Example() {
 			if err := reg.Update(ctx, func(i *registry.Instance) { i.Version = "2.0" }); err != nil {
 				panic(err)
 			}
-		case s.Instances[0].State == registry.Draining:
-			// on its way out: Close says so before the instance goes
 		default:
 			fmt.Println("updated to", s.Instances[0].Version)
 			if err := reg.Close(ctx); err != nil {

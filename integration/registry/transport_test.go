@@ -221,3 +221,41 @@ func TestAClosedTransportAnswersSo(t *testing.T) {
 		t.Errorf("got %v with a prefix that breaks a rule", err)
 	}
 }
+
+// A service whose name cannot be a host, by a function; and the view that is chosen from is there to be looked at.
+func TestAServiceIsWhatTheTransportIsToldThatItIs(t *testing.T) {
+	t.Parallel()
+	cli, prefix := etcdtest.Client(t), under(t)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }))
+	defer s.Close()
+	register(t, cli, registry.Instance{Service: "shop/cart", ID: "a", Addr: s.Listener.Addr().String()}, &registry.Options{Prefix: prefix})
+	rt := registry.NewTransport(cli, &registry.TransportOptions{
+		View:    &registry.ViewOptions{Prefix: prefix},
+		Service: func(r *http.Request) string { return r.URL.Hostname() + "/cart" },
+	})
+	c := &http.Client{Transport: rt, Timeout: soon}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://shop:80/items", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || string(body) != "/items" {
+		t.Errorf("answered %q, %v", body, err)
+	}
+	v, err := rt.View(t.Context(), "shop/cart")
+	if err != nil || len(v.Snapshot().Instances) != 1 {
+		t.Errorf("its view: %v, %v", v, err)
+	}
+	rt.Close()
+	if v.Err() == nil {
+		t.Error("the view has outlived the Transport")
+	}
+	if _, err := rt.View(t.Context(), "shop/cart"); !errors.Is(err, registry.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
