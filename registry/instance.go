@@ -88,6 +88,12 @@ func (i Instance) clone() Instance {
 	return i
 }
 
+// equal reports whether both say the same.
+func (i *Instance) equal(o *Instance) bool {
+	return i.Service == o.Service && i.ID == o.ID && i.Addr == o.Addr && i.Zone == o.Zone && i.Version == o.Version &&
+		i.Weight == o.Weight && i.State == o.State && maps.Equal(i.Metadata, o.Metadata)
+}
+
 var (
 	errAddr        = errors.New("it is not host:port with a port from 1 to 65535")
 	errUnspecified = errors.New("it is an address to listen on, which others cannot reach")

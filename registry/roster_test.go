@@ -163,3 +163,35 @@ func TestAReplacedHistoryRaisesTheGeneration(t *testing.T) {
 		t.Errorf("generation %d", g)
 	}
 }
+
+// One that is held and comes back as it was, that is written in another form, or that another history has too, is the same one
+// for readers: it is the same pointer, and no difference.
+func TestWhoeverSaysTheSameAsBeforeIsTheSame(t *testing.T) {
+	t.Parallel()
+	r := newTestRoster()
+	r.holds = newHolds(0.5, defaultHoldFor)
+	r.Changed(follow.Change{Revision: 10, Initial: true, Events: []follow.Event{put("a", good), put("b", good), put("c", good)}})
+	r.Live()
+	f := r.subscribe()
+	f.empty()
+	before := r.cell.Get().Instances
+	for _, step := range []struct {
+		what   string
+		change follow.Change
+	}{
+		{"lost", follow.Change{Revision: 11, Events: []follow.Event{del("a"), del("b"), del("c")}}},
+		{"back", follow.Change{Revision: 12, Events: []follow.Event{put("a", good), put("b", good), put("c", good)}}},
+		{"in another form", follow.Change{Revision: 13, Events: []follow.Event{put("a", `{"Weight":100,"Addr":"h:1","Metadata":{}}`)}}},
+		{"in another history", follow.Change{Revision: 5, Generation: 1, Initial: true, Events: []follow.Event{put("a", good), put("b", good), put("c", good)}}},
+	} {
+		r.Changed(step.change)
+		if after := r.cell.Get().Instances; !slices.Equal(before, after) {
+			t.Errorf("%s: %v became %v", step.what, before, after)
+		}
+		for id, s := range f.empty() {
+			if s.before != s.after {
+				t.Errorf("%s: a difference in %s", step.what, id)
+			}
+		}
+	}
+}
