@@ -258,3 +258,21 @@ func goroutines(names []string) map[string]int {
 	}
 	return n
 }
+
+// While etcd is away attempts to watch wait for it, and when it is back all of them are told together that it has no leader yet.
+// That is one refusal, not one after the other with a longer wait each.
+func TestRefusalsThatComeTogetherAreOne(t *testing.T) {
+	t.Parallel()
+	prefix := etcdtest.Prefix(t)
+	cli, calls := counted(etcdtest.Shared(t))
+	release := make(chan struct{})
+	calls.Inject(etcdtest.Fault{Call: etcdtest.WatchCreate, Times: 4, Hold: release, Err: rpctypes.ErrGRPCNoLeader})
+	j := attach(t, cli, follow.Prefix(prefix))
+	calls.WaitCount(t, soon, etcdtest.WatchCreate, 4)
+	before := j.count(isStale)
+	close(release)
+	j.synced(t)
+	if n := j.count(isStale) - before; n > 1 {
+		t.Errorf("four attempts were refused at once, and were taken for %d refusals", n)
+	}
+}

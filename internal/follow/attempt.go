@@ -34,6 +34,7 @@ var (
 // it was confirmed; so an attempt that took too long goes on by itself, and its watches are closed once they are open. It
 // ends with the client at the latest.
 type attempt struct {
+	since     time.Time // when it was started
 	stream    int64
 	cancel    context.CancelFunc
 	responses <-chan clientv3.WatchResponse
@@ -43,7 +44,7 @@ type attempt struct {
 
 // start makes an attempt and offers it on opened, until superseded is closed.
 func start(h *hub, rng Range, stream int64, opened chan<- *attempt, superseded <-chan struct{}) {
-	a := &attempt{stream: stream}
+	a := &attempt{since: time.Now(), stream: stream}
 	ctx, cancel := context.WithCancel(h.streamContext(context.Background(), stream))
 	a.cancel = cancel
 	go func() {

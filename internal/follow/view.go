@@ -129,7 +129,11 @@ func (v *view) follow() error {
 
 // connect returns the first attempt that etcd confirms, one of those before included. One that takes long is not waited
 // for alone: another is made beside it, on another stream, and thus perhaps through another endpoint.
+//
+// That one of those before was refused says nothing of now: after an outage all of them have been waiting for etcd, and are told
+// together that it has no leader yet.
 func (v *view) connect() (*attempt, error) {
+	since := time.Now()
 	v.attempt()
 	late := time.NewTimer(confirmFirst)
 	defer late.Stop()
@@ -139,11 +143,16 @@ func (v *view) connect() (*attempt, error) {
 		select {
 		case a := <-v.opened:
 			v.attempts--
-			if a.err != nil {
-				v.leaveStream(a.stream)
+			if a.err == nil {
+				return a, nil
+			}
+			v.leaveStream(a.stream)
+			if !a.since.Before(since) {
 				return nil, v.explain(a.err)
 			}
-			return a, nil
+			if v.attempted.Before(since) { // there were too many
+				v.attempt()
+			}
 		case <-late.C:
 			v.leaveStream(v.stream)
 			v.attempt()
