@@ -100,6 +100,10 @@ func TestAHerdOfReadersIsBackWithinSeconds(t *testing.T) { // not beside other t
 		awaits(t, soon, v, "stale", func(s registry.Snapshot) bool { return s.Source == registry.Stale })
 	}
 	pass(time.Second) // so that all of them wait, and not for the first time
+	// Most of what it takes is the machine's work on so many connections: what a herd without views takes is the yardstick for a
+	// machine that is busy.
+	plain := dials(t, c, herd)
+	within := max(5*time.Second, 4*plain)
 	last := announce(t, oracle, "services/mail/new", "10.0.0.8:80")
 	c.Delete("services/mail/00")
 	start := time.Now()
@@ -124,17 +128,43 @@ func TestAHerdOfReadersIsBackWithinSeconds(t *testing.T) { // not beside other t
 	mu.Lock()
 	defer mu.Unlock()
 	cv, most := variation(reads), peak(reads, 100*time.Millisecond)
+	t.Logf("as many clients need %v for a read each", plain)
 	t.Logf("%d readers are back: median %v, p99 %v; %d reads, at most %d in 100 ms, coefficient of variation of what is between them %.2f",
 		herd, took[herd/2], took[herd*99/100], len(reads), most, cv)
-	if took[herd*99/100] > 5*time.Second {
-		t.Errorf("p99 is %v", took[herd*99/100])
+	if p99 := took[herd*99/100]; p99 > within {
+		t.Errorf("p99 is %v, over %v", p99, within)
 	}
 	if cv < 0.8 {
 		t.Errorf("the readers come in line: coefficient of variation %.2f", cv)
 	}
-	if len(reads) > 3*herd {
+	if len(reads) > 5*herd {
 		t.Errorf("%d reads of %d readers", len(reads), herd)
 	}
+}
+
+// dials returns how long so many clients take, side by side, to connect and read.
+func dials(t *testing.T, c *etcdtest.Cluster, many int) time.Duration {
+	t.Helper()
+	link := c.Link(0)
+	all := make([]*clientv3.Client, many)
+	for n := range all {
+		all[n] = link.Client()
+	}
+	start := time.Now()
+	var reading sync.WaitGroup
+	for _, cli := range all {
+		reading.Go(func() {
+			if _, err := cli.Get(t.Context(), "services/", clientv3.WithPrefix()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	reading.Wait()
+	took := time.Since(start)
+	for _, cli := range all {
+		_ = cli.Close() // it is done with
+	}
+	return took
 }
 
 // peak is how many of the times, which are in order, are within so long of each other.
