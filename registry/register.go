@@ -236,9 +236,19 @@ func (r *Registration) Err() error {
 	return nil
 }
 
-// setHealthy takes in the verdict of the instance's health checks, and why it is bad, which wraps ErrUnhealthy. An instance that
-// should be Ready is announced as Starting while it is. It does not wait for that.
-func (r *Registration) setHealthy(_ bool, why error) { r.wishes.judge(why) }
+// setHealthy takes in the verdict of the instance's health checks, and why it is bad. An instance that should be Ready is
+// announced as Starting while it is. It does not wait for that.
+func (r *Registration) setHealthy(ok bool, why error) {
+	switch {
+	case ok:
+		why = nil
+	case why == nil:
+		why = ErrUnhealthy
+	case !errors.Is(why, ErrUnhealthy):
+		why = fmt.Errorf("%w: %w", ErrUnhealthy, why)
+	}
+	r.wishes.judge(why)
+}
 
 // trouble is why etcd does not have the instance as it is wanted.
 func (r *Registration) trouble() error {
