@@ -63,8 +63,12 @@ func (g Guard) Commit(ctx context.Context, kv clientv3.KV, ops ...clientv3.Op) (
 	}
 	resp, err := kv.Txn(ctx).If(g.Cmp()).Then(ops...).Commit()
 	if err != nil {
-		// A client that repeats calls adds why ctx has ended. That it ended for a loss does not say that nothing was written.
-		return nil, fmt.Errorf("fence: commit under %q: %w", g.Key, cause.Without(err, ErrLost))
+		// A client that repeats calls adds why ctx has ended. That it ended for a loss does not say that nothing was written, as
+		// the refusal of another guard does, if kv has one.
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			err = cause.Without(err, ErrLost)
+		}
+		return nil, fmt.Errorf("fence: commit under %q: %w", g.Key, err)
 	}
 	if !resp.Succeeded {
 		return resp, g.lost()
