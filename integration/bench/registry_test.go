@@ -44,6 +44,14 @@ func populate(b *testing.B, n int) (prefix, value string) {
 
 func instanceKey(prefix string, i int) string { return fmt.Sprintf("%s/mail/mail-%05d", prefix, i) }
 
+// changes counts the values that were made of others: none is what a key has had before, which would be no change.
+var changes int
+
+func changed(value string) string {
+	changes++
+	return fmt.Sprintf("%s%d}", value, 1000+changes%8999)
+}
+
 // cpu is the time that this process, which is etcd's too, has computed.
 func cpu(b *testing.B) time.Duration {
 	b.Helper()
@@ -68,7 +76,7 @@ func BenchmarkChangeSeen(b *testing.B) {
 				used := cpu(b)
 				for b.Loop() {
 					turn++
-					resp, err := writer.Put(ctx, instanceKey(prefix, turn%n), fmt.Sprintf("%s%d}", value, 1+turn/n%9))
+					resp, err := writer.Put(ctx, instanceKey(prefix, turn%n), changed(value))
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -179,7 +187,7 @@ func BenchmarkFanOut(b *testing.B) {
 	var took []time.Duration
 	for b.Loop() {
 		turn++
-		resp, err := writer.Put(ctx, instanceKey(prefix, turn%n), fmt.Sprintf("%s%d}", value, 1+turn/n%9))
+		resp, err := writer.Put(ctx, instanceKey(prefix, turn%n), changed(value))
 		if err != nil {
 			b.Fatal(err)
 		}
