@@ -214,14 +214,15 @@ func (o *ownKey) last() sighting {
 // Changed takes in a step of the key. After an interruption it comes without events if the key is as it was known. It
 // may have been put and deleted meanwhile all the same; that it is missing at a later revision tells.
 //
-// The first word of a view is from after it was opened. If that is from before what was known then, history was replaced.
+// The first word of a view is from after it was opened. If that is from before what was known then, history was replaced. But
+// another registration of this key may have opened it, through the same client: then what is missing is still to come.
 func (o *ownKey) Changed(c follow.Change) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if c.Initial {
 		o.seen.entry = nil
 		o.past = o.seen.generation - c.Generation
-		if c.Revision < o.asked {
+		if c.Revision < o.asked && !c.Joined {
 			o.past++
 		}
 	}

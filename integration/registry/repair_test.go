@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/etcdkit/etcdkit/fence"
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
@@ -380,4 +383,33 @@ func errText(err error) string {
 		return "nothing"
 	}
 	return err.Error()
+}
+
+// A process registers an ID once more through the same client, before it has closed the first registration: both follow the key
+// through one view, which has not heard yet of what the second one has written.
+func TestASecondRegistrationOfAKeyIsNotMisledByTheViewOfTheFirst(t *testing.T) {
+	t.Parallel()
+	var calls etcdtest.Calls
+	cli, prefix := etcdtest.Shared(t).Dial(clientv3.Config{DialOptions: calls.DialOptions()}), under(t)
+	first := register(t, cli, mail("a"), &registry.Options{Prefix: prefix})
+	calls.WaitCount(t, soon, etcdtest.WatchCreate, 1)
+	calls.WaitCount(t, soon, "Txn", 2) // written, and read to be followed
+	goOn := make(chan struct{})
+	calls.Inject(etcdtest.Fault{Call: etcdtest.WatchResponse, Times: -1, Hold: goOn})
+	core, logs := observer.New(zap.WarnLevel)
+	second := register(t, cli, mail("a"), &registry.Options{Prefix: prefix, Logger: zap.New(core)})
+	<-time.After(500 * time.Millisecond) // for it to believe what the view says
+	if err := second.Err(); err != nil {
+		t.Errorf("while the view is behind: %v", err)
+	}
+	close(goOn)
+	etcdtest.Eventually(t, soon, "the first one is replaced", func(context.Context) error {
+		if !errors.Is(first.Err(), registry.ErrReplaced) {
+			return fmt.Errorf("it says: %w", first.Err())
+		}
+		return nil
+	})
+	for _, l := range logs.FilterMessage("instance is not announced").All() {
+		t.Errorf("the second one: %v %v", l.Message, l.ContextMap())
+	}
 }

@@ -34,6 +34,10 @@ type Change struct {
 	// Initial marks the first change an observer gets: its events are everything there is.
 	Initial bool
 
+	// Joined is set in an Initial change that does not come from a read of its own, as others followed the view before: it may
+	// be from before the follower was attached, and before what etcd has answered elsewhere.
+	Joined bool
+
 	// Events are in order of revision. There may be none: after an interruption a change says that nothing
 	// has changed up to its revision. Those of the first change, and of one that follows an interruption,
 	// come from a read: one a key at most, in no order among each other.

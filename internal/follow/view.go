@@ -433,7 +433,9 @@ func (v *view) obey(cmd command) {
 	}
 	v.followers = append(v.followers, cmd.join)
 	if v.synced {
-		cmd.join.obs.Changed(v.everything())
+		c := v.everything()
+		c.Joined = true
+		cmd.join.obs.Changed(c)
 	}
 	switch why := v.pulse.why(); why {
 	case nil:
