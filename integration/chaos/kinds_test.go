@@ -49,6 +49,12 @@ const permits = 3
 var (
 	mutex = kind{
 		name: "Mutex", size: mutexSize, weigh: func(*rand.Rand) int { return mutexSize },
+		open: ours(func(s session.Source, name string, _ int) locking { return lock.NewMutex(s, name).Lock }),
+	}
+
+	// tried is one that does not always wait.
+	tried = kind{
+		name: "Mutex", size: mutexSize, weigh: mutex.weigh,
 		open: ours(func(s session.Source, name string, _ int) locking {
 			m := lock.NewMutex(s, name)
 			if rand.IntN(4) == 0 {
@@ -57,6 +63,7 @@ var (
 			return m.Lock
 		}),
 	}
+
 	rwMutex = kind{
 		name: "RWMutex", size: rwSize,
 		weigh: func(rng *rand.Rand) int {
@@ -90,7 +97,7 @@ var (
 	}
 
 	// kinds are those of ours.
-	kinds = []kind{mutex, rwMutex, semaphore, term}
+	kinds = []kind{tried, rwMutex, semaphore, term}
 
 	// guarded and unguarded are etcd's own mutex, with writes on the condition that its key is there, and with plain ones.
 	guarded = kind{
