@@ -88,9 +88,10 @@ func (i Instance) clone() Instance {
 	return i
 }
 
-// equal reports whether both say the same.
-func (i *Instance) equal(o *Instance) bool {
-	return i.Service == o.Service && i.ID == o.ID && i.Addr == o.Addr && i.Zone == o.Zone && i.Version == o.Version &&
+// Equal reports whether both say the same. In a view that is mostly told by the pointers, which are the same then; in two views it
+// is not.
+func (i *Instance) Equal(o *Instance) bool {
+	return i == o || i.Service == o.Service && i.ID == o.ID && i.Addr == o.Addr && i.Zone == o.Zone && i.Version == o.Version &&
 		i.Weight == o.Weight && i.State == o.State && maps.Equal(i.Metadata, o.Metadata)
 }
 

@@ -279,7 +279,7 @@ func (r *roster) edit(ev follow.Event) (edit, bool) {
 		r.bad.add(e.id, err)
 		r.log.Warn("instance skipped", zap.Error(skipped(e.id, err)))
 	}
-	if e.before != nil && e.after != nil && e.before.equal(e.after) {
+	if e.before != nil && e.after != nil && e.before.Equal(e.after) {
 		e.after = e.before // held, it is back; or it is what it was in another form, or in another history
 	}
 	return e, e.before != nil || e.after != nil

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"hash/maphash"
-	"maps"
 	"slices"
 
 	"google.golang.org/grpc/attributes"
@@ -32,18 +31,11 @@ type carried struct{ instance *registry.Instance }
 // Equal makes attributes equal if the instances are, as (*attributes.Attributes).Equal asks for.
 func (c carried) Equal(o any) bool {
 	other, ok := o.(carried)
-	return ok && same(c.instance, other.instance)
+	return ok && c.instance.Equal(other.instance)
 }
 
 // String is what gRPC logs: no metadata, which is the application's.
 func (c carried) String() string { return c.instance.ID }
-
-// same reports whether two instances say the same. Mostly they are the same pointer; after a restored backup, or through
-// another view, they are not.
-func same(a, b *registry.Instance) bool {
-	return a == b || a.Service == b.Service && a.ID == b.ID && a.Addr == b.Addr && a.Zone == b.Zone && a.Version == b.Version &&
-		a.Weight == b.Weight && a.State == b.State && maps.Equal(a.Metadata, b.Metadata)
-}
 
 // ready returns the instances that may be given work, and of those with the same address the first.
 func ready(all []*registry.Instance) []*registry.Instance {

@@ -105,7 +105,7 @@ func TestInstancesAreTheSameIfAllTheirFieldsAre(t *testing.T) {
 			State: registry.Draining, Metadata: map[string]string{"password": "secret"},
 		}
 	}
-	if !same(full(), full()) || !(carried{full()}).Equal(carried{full()}) {
+	if !full().Equal(full()) || !(carried{full()}).Equal(carried{full()}) {
 		t.Error("equal instances are not the same")
 	}
 	if (carried{full()}).Equal("another attribute") {
@@ -122,7 +122,7 @@ func TestInstancesAreTheSameIfAllTheirFieldsAre(t *testing.T) {
 		} else {
 			v.SetZero()
 		}
-		if same(full(), other) || (carried{full()}).Equal(carried{other}) {
+		if full().Equal(other) || (carried{full()}).Equal(carried{other}) {
 			t.Errorf("%s is not compared", field.Name)
 		}
 	}

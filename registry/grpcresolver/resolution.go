@@ -124,7 +124,7 @@ func (r *resolution) before() []*registry.Instance {
 // change gives gRPC other instances, unless it has them. Its error asks for another list: there is none before the
 // next snapshot.
 func (r *resolution) change(next []*registry.Instance) {
-	if slices.EqualFunc(next, r.handed, same) {
+	if slices.EqualFunc(next, r.handed, (*registry.Instance).Equal) {
 		return
 	}
 	r.handed, r.reported = next, ""
