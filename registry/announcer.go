@@ -211,7 +211,7 @@ func (a *announcer) writing() state {
 		a.own.resume()
 		a.report(err)
 		return a.replaced
-	case away(err):
+	case call.Away(err):
 		a.cutOff = true
 		a.own.hold()
 	}
@@ -301,6 +301,3 @@ func (a *announcer) report(trouble error) {
 func refused(err error) bool {
 	return !retry.Idempotent(err) && !errors.Is(err, call.ErrUnreachable) && !call.LeaseGone(err) && !errors.Is(err, errContended)
 }
-
-// away reports whether a failure says that etcd could not be reached, or could not answer.
-func away(err error) bool { return retry.Idempotent(err) || errors.Is(err, call.ErrUnreachable) }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/etcdkit/etcdkit/internal/file"
 	"github.com/etcdkit/etcdkit/internal/follow"
 	"github.com/etcdkit/etcdkit/internal/latest"
 )
@@ -30,10 +30,7 @@ const (
 	maxCopy = 256 << 20
 )
 
-var (
-	errCopyForeign = errors.New("it is of another service or was not written by this package")
-	errCopyLarge   = fmt.Errorf("it is over %d MiB", maxCopy>>20)
-)
+var errCopyForeign = errors.New("it is of another service or was not written by this package")
 
 // diskCopy is a service's instances in a file. When the file was last modified is when they were last known to be these.
 type diskCopy struct {
@@ -147,35 +144,12 @@ func (d *diskCopy) save(p *published) error {
 	if err != nil {
 		return fmt.Errorf("encode the copy: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(d.path), filepath.Base(d.path)+".*.tmp") // readable by this user alone
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), d.path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return file.Replace(d.path, text)
 }
 
 // load reads the file. What it holds is checked as what is in etcd is, and instances that are not in order are left out.
 func (d *diskCopy) load() (list []*Instance, revision int64, at time.Time, err error) {
-	f, err := os.Open(d.path)
-	if err != nil {
-		return nil, 0, at, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, at, err
-	}
-	if info.Size() > maxCopy {
-		return nil, 0, at, errCopyLarge
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxCopy))
+	text, at, err := file.Read(d.path, maxCopy)
 	if err != nil {
 		return nil, 0, at, err
 	}
@@ -193,5 +167,5 @@ func (d *diskCopy) load() (list []*Instance, revision int64, at time.Time, err e
 	}
 	slices.SortFunc(list, func(a, b *Instance) int { return strings.Compare(a.ID, b.ID) })
 	list = slices.CompactFunc(list, func(a, b *Instance) bool { return a.ID == b.ID })
-	return list, c.Revision, info.ModTime(), nil
+	return list, c.Revision, at, nil
 }

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -11,20 +10,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/etcdkit/etcdkit/internal/call"
 	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
 const (
-	// firstSync bounds the wait for the first snapshot, where ctx does not.
-	firstSync = 10 * time.Second
-
-	// coldAfter is how long etcd has for it before something older is looked for.
-	coldAfter = 3 * time.Second
-
-	// coldRead bounds the question to a single member.
-	coldRead = time.Second
-
 	defaultHold    = 0.5
 	defaultHoldFor = 2 * time.Minute
 )
@@ -137,59 +126,9 @@ func (s *service) release() {
 	}
 }
 
-// start waits until the list is live, or made of something older. Beside that a key is read: a watch that cannot be opened is
-// tried again and does not say why, while a read is refused by a server that is not there, or does not let this user in.
+// start waits until the list is live, or made of something older.
 func (s *service) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, firstSync)
-	answered := make(chan error, 1)
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	defer cancel()
-	asking.Go(func() {
-		_, err := call.Do(ctx, s.client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return s.client.KV.Get(ctx, s.prefix, clientv3.WithCountOnly())
-		})
-		answered <- err
-	})
-	patience := time.NewTimer(patienceOf(ctx))
-	defer patience.Stop()
-	for asked := true; ; {
-		select {
-		case <-s.roster.whenLive():
-			return nil
-		case err := <-answered:
-			if asked = false; err == nil {
-				continue
-			}
-			if ctx.Err() == nil && away(err) && s.startCold(ctx) {
-				return nil
-			}
-			return err
-		case <-patience.C:
-			if s.startCold(ctx) {
-				return nil
-			}
-		case <-ctx.Done():
-			if asked {
-				if err := <-answered; err != nil { // which names the endpoints
-					return err
-				}
-			}
-			err := context.Cause(ctx)
-			if why := s.follower.Status().Err; why != nil {
-				err = fmt.Errorf("%w: %w", err, why)
-			}
-			return err
-		}
-	}
-}
-
-// patienceOf is how long to wait for etcd before something older is looked for.
-func patienceOf(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return min(coldAfter, time.Until(deadline)/2)
-	}
-	return coldAfter
+	return s.follower.Open(ctx, s.prefix, s.roster.whenLive(), s.startCold)
 }
 
 // startCold has the list made of what a single member knows, or of the copy on disk, unless it is known already. It reports
@@ -202,10 +141,8 @@ func (s *service) startCold(ctx context.Context) bool {
 	if s.roster.known() {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, coldRead)
-	defer cancel()
-	resp, err := s.client.KV.Get(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithSerializable())
-	if err == nil && s.roster.startFrom(s.roster.decodeAll(resp.Kvs), Stale, resp.Header.GetRevision(), time.Time{}) {
+	kvs, revision, err := s.follower.Serializable(ctx)
+	if err == nil && s.roster.startFrom(s.roster.decodeAll(kvs), Stale, revision, time.Time{}) {
 		return true
 	}
 	if s.copy == nil {

@@ -13,6 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 // lookTimeout bounds a look at one endpoint. It is for an error message, so it is short.
@@ -46,6 +48,9 @@ func Refused(ctx context.Context, endpoints []string) error {
 	}
 	return nil
 }
+
+// Away reports whether a failure says that etcd could not be reached, or could not answer: it was not refused.
+func Away(err error) bool { return retry.Idempotent(err) || errors.Is(err, ErrUnreachable) }
 
 // silent reports whether err is the kind that hides its cause: no answer in time, or no connection.
 func silent(err error) bool {
