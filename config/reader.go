@@ -7,31 +7,32 @@ import (
 	"strings"
 
 	"github.com/etcdkit/etcdkit/codec"
+	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
-// reader makes values of documents, by code that is not ours and may do anything.
+// reader makes values of what is in etcd, by code that is not ours and may do anything.
 type reader[T any] struct {
-	codec    codec.Codec[T]
+	form     func([]*follow.Entry) (T, error)
 	validate func(T) error // may be nil
 }
 
-// read decodes a document and has it validated.
-func (r reader[T]) read(document []byte) (T, error) {
-	value, err := r.decode(document)
+// read decodes entries and has the value validated.
+func (r reader[T]) read(entries []*follow.Entry) (T, error) {
+	value, err := r.decode(entries)
 	if err == nil {
 		err = r.check(value)
 	}
 	return value, err
 }
 
-// decode has a document decoded.
-func (r reader[T]) decode(document []byte) (value T, err error) {
+// decode has entries decoded.
+func (r reader[T]) decode(entries []*follow.Entry) (value T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = panicked("decoding", p)
 		}
 	}()
-	return r.codec.Decode(document)
+	return r.form(entries)
 }
 
 // check has a value validated.
@@ -48,6 +49,11 @@ func (r reader[T]) check(value T) (err error) {
 		return fmt.Errorf("by Validate: %w", err)
 	}
 	return nil
+}
+
+// documents makes values of single documents, one a key.
+func documents[T any](c codec.Codec[T]) func([]*follow.Entry) (T, error) {
+	return func(entries []*follow.Entry) (T, error) { return c.Decode(entries[0].Value) }
 }
 
 // panicked is the error for a panic: where it was, and the runtime's own words. The words of others are left out:

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/etcdkit/etcdkit/codec"
 )
 
 // A panic refuses the document and no more. What it says may be the document: regexp.MustCompile repeats the pattern.
@@ -29,7 +31,7 @@ func TestAPanicRefusesTheDocumentAndKeepsItsText(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := reader[int]{codec: decimal{}, validate: c.validate}.read([]byte("7"))
+			_, err := reader[int]{form: documents(codec.Codec[int](decimal{})), validate: c.validate}.read(holds(put(1, "7")).entries)
 			if err == nil {
 				t.Fatal("the document was taken")
 			}
@@ -52,7 +54,7 @@ func (broken) Decode([]byte) (int, error) { panic(errors.New("hunter2")) }
 func (broken) Encode(int) ([]byte, error) { return nil, nil }
 
 func TestAPanicInDecodingRefusesTheDocument(t *testing.T) {
-	_, err := reader[int]{codec: broken{}}.read(nil)
+	_, err := reader[int]{form: documents(codec.Codec[int](broken{}))}.read(holds(put(1, "8")).entries)
 	if err == nil || !strings.HasPrefix(err.Error(), "decoding panicked in github.com/etcdkit/etcdkit/config.broken.Decode (reader_test.go:") {
 		t.Errorf("got %v", err)
 	}
@@ -60,7 +62,7 @@ func TestAPanicInDecodingRefusesTheDocument(t *testing.T) {
 
 func TestWhatValidateSaysIsWrapped(t *testing.T) {
 	want := errors.New("must be odd")
-	_, err := reader[int]{codec: decimal{}, validate: func(int) error { return want }}.read([]byte("8"))
+	_, err := reader[int]{form: documents(codec.Codec[int](decimal{})), validate: func(int) error { return want }}.read(holds(put(1, "8")).entries)
 	if !errors.Is(err, want) {
 		t.Errorf("got %v", err)
 	}

@@ -3,6 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
 var (
@@ -29,23 +32,28 @@ type state[T any] struct {
 	value      T     // first, so that Get loads it from where the pointer points
 	revision   int64 // of the document that value is; 0 for the default, and for nothing at all
 	generation int64 // of the history that revision is one of
-	fallback   bool  // value is the default
+	rollout    string
+	fallback   bool            // value is the default
+	disk       time.Time       // of a value from the copy on disk: when that was last known to be current
+	entries    []*follow.Entry // that value was made of
 
-	serial int   // of what was heard that this accounts for
-	doubt  error // why value is not what the key holds: refused, deleted, absent
-	cut    error // why the key is not followed at present
-	err    error // what Err says
+	serial int     // of what was heard that this accounts for
+	doubt  error   // why value is not what the keys hold: refused, deleted, absent
+	tried  content // of the newest that was looked at: what was refused, or what value is
+	cut    error   // why the keys are not followed at present
+	err    error   // what Err says
 }
 
-// next is the state after h was heard. A document is read once, however often h is repeated.
-func (s *state[T]) next(r reader[T], h heard) state[T] {
+// next is the state after h was heard. A document is read once, however often h is repeated. The value is the one before, or
+// one for which accept returned no error.
+func (s *state[T]) next(accept func(old T, c content) (T, error), h heard) state[T] {
 	n := *s
 	n.cut = h.cut
 	switch {
 	case h.serial != s.serial:
 		n.serial = h.serial
-		n.take(r, h)
-	case n.doubt == nil && h.document != nil:
+		n.take(accept, h)
+	case n.doubt == nil && !h.content.absent():
 		// After a restore the key may hold the very same document, in another history.
 		n.generation = h.generation
 	}
@@ -53,18 +61,22 @@ func (s *state[T]) next(r reader[T], h heard) state[T] {
 }
 
 // take reads the document, or says why the one before stays.
-func (s *state[T]) take(r reader[T], h heard) {
-	if h.document == nil {
+func (s *state[T]) take(accept func(old T, c content) (T, error), h heard) {
+	s.tried = h.content
+	if h.content.absent() {
 		s.doubt = s.absent(h.at)
 		return
 	}
-	revision := h.document.ModRevision
-	value, err := r.read(h.document.Value)
+	value, err := accept(s.value, h.content)
 	if err != nil {
-		s.doubt = fmt.Errorf("%w at revision %d: %w", ErrRefused, revision, err)
+		s.doubt = fmt.Errorf("%w at revision %d: %w", ErrRefused, h.content.revision, err)
+		if h.content.rollout != "" {
+			s.doubt = fmt.Errorf("%w at revision %d, of rollout %s: %w", ErrRefused, h.content.revision, h.content.rollout, err)
+		}
 		return
 	}
-	s.value, s.revision, s.generation, s.fallback, s.doubt = value, revision, h.generation, false, nil
+	s.value, s.revision, s.generation, s.rollout = value, h.content.revision, h.generation, h.content.rollout
+	s.entries, s.fallback, s.disk, s.doubt = h.content.entries, false, time.Time{}, nil
 }
 
 // absent says what is in use while the key does not exist, as of a revision.
@@ -97,6 +109,8 @@ func (s *state[T]) source(err error) Source {
 	switch {
 	case s.fallback:
 		return Default
+	case !s.disk.IsZero():
+		return Disk
 	case err != nil:
 		return Stale
 	default:

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
@@ -30,6 +31,15 @@ func put(revision int64, text string) *follow.Entry {
 	return &follow.Entry{Key: []byte("port"), Value: []byte(text), ModRevision: revision}
 }
 
+// holds is the content of a key that holds a document.
+func holds(document *follow.Entry) content { return contentOf([]*follow.Entry{document}) }
+
+// accepting reads documents as a Value without subscribers does.
+func accepting(c codec.Codec[int], validate func(int) error) func(int, content) (int, error) {
+	r := reader[int]{form: documents(c), validate: validate}
+	return func(_ int, c content) (int, error) { return r.read(c.entries) }
+}
+
 // positive is a Validate.
 func positive(n int) error {
 	if n < 1 {
@@ -42,7 +52,7 @@ var errCut = errors.New("connection refused")
 
 // Each case is a history of the key and of the connection, and where it ends.
 func TestAValueStaysAtTheLastGoodDocumentAndSaysWhy(t *testing.T) {
-	good := heard{document: put(5, "80"), at: 5, serial: 1}
+	good := heard{content: holds(put(5, "80")), at: 5, serial: 1}
 	for _, c := range []struct {
 		name    string
 		initial int // the default; 0 for none
@@ -61,24 +71,24 @@ func TestAValueStaysAtTheLastGoodDocumentAndSaysWhy(t *testing.T) {
 	}, {
 		name:    "a document instead of the default",
 		initial: 1,
-		history: []heard{{at: 4, serial: 1}, {document: put(5, "80"), at: 5, serial: 2}},
+		history: []heard{{at: 4, serial: 1}, {content: holds(put(5, "80")), at: 5, serial: 2}},
 		value:   80, revision: 5, source: Live,
 	}, {
 		name:    "a document that does not decode",
-		history: []heard{good, {document: put(6, "eighty"), at: 6, serial: 2}},
+		history: []heard{good, {content: holds(put(6, "eighty")), at: 6, serial: 2}},
 		value:   80, revision: 5, source: Stale, is: ErrRefused, says: []string{"revision 6", "not a number"},
 	}, {
 		name:    "a document that Validate refuses",
-		history: []heard{good, {document: put(6, "-1"), at: 6, serial: 2}},
+		history: []heard{good, {content: holds(put(6, "-1")), at: 6, serial: 2}},
 		value:   80, revision: 5, source: Stale, is: ErrRefused, says: []string{"revision 6", "must be positive"},
 	}, {
 		name:    "a bad document healed",
-		history: []heard{good, {document: put(6, "-1"), at: 6, serial: 2}, {document: put(7, "81"), at: 7, serial: 3}},
+		history: []heard{good, {content: holds(put(6, "-1")), at: 6, serial: 2}, {content: holds(put(7, "81")), at: 7, serial: 3}},
 		value:   81, revision: 7, source: Live,
 	}, {
 		name:    "a first document that is bad, with a default",
 		initial: 1,
-		history: []heard{{document: put(5, "x"), at: 5, serial: 1}},
+		history: []heard{{content: holds(put(5, "x")), at: 5, serial: 1}},
 		value:   1, source: Default, is: ErrRefused, says: []string{"revision 5"},
 	}, {
 		name:    "an absent key, with a default",
@@ -88,7 +98,7 @@ func TestAValueStaysAtTheLastGoodDocumentAndSaysWhy(t *testing.T) {
 	}, {
 		name:    "a bad document deleted, with a default",
 		initial: 1,
-		history: []heard{{document: put(5, "x"), at: 5, serial: 1}, {at: 6, serial: 2}},
+		history: []heard{{content: holds(put(5, "x")), at: 5, serial: 1}, {at: 6, serial: 2}},
 		value:   1, source: Default, is: ErrAbsent, says: []string{"revision 6", "default"},
 	}, {
 		name:    "a deleted key",
@@ -97,37 +107,37 @@ func TestAValueStaysAtTheLastGoodDocumentAndSaysWhy(t *testing.T) {
 		value:   80, revision: 5, source: Stale, is: ErrAbsent, says: []string{"deleted", "revision 6", "revision 5"},
 	}, {
 		name:    "a deleted key put again",
-		history: []heard{good, {at: 6, serial: 2}, {document: put(7, "80"), at: 7, serial: 3}},
+		history: []heard{good, {at: 6, serial: 2}, {content: holds(put(7, "80")), at: 7, serial: 3}},
 		value:   80, revision: 7, source: Live,
 	}, {
 		name:    "cut off",
-		history: []heard{good, {document: good.document, at: 5, serial: 1, cut: errCut}},
+		history: []heard{good, {content: good.content, at: 5, serial: 1, cut: errCut}},
 		value:   80, revision: 5, source: Stale, is: ErrNotCurrent, says: []string{errCut.Error()},
 	}, {
 		name:    "cut off after a bad document",
-		history: []heard{good, {document: put(6, "-1"), at: 6, serial: 2, cut: errCut}},
+		history: []heard{good, {content: holds(put(6, "-1")), at: 6, serial: 2, cut: errCut}},
 		value:   80, revision: 5, source: Stale, is: ErrRefused, says: []string{errCut.Error(), ErrNotCurrent.Error(), "revision 6"},
 	}, {
 		name:    "cut off and back",
-		history: []heard{good, {document: good.document, at: 5, serial: 1, cut: errCut}, good},
+		history: []heard{good, {content: good.content, at: 5, serial: 1, cut: errCut}, good},
 		value:   80, revision: 5, source: Live,
 	}, {
 		name:    "history turned back",
-		history: []heard{good, {document: put(3, "79"), at: 3, serial: 2, generation: 1}},
+		history: []heard{good, {content: holds(put(3, "79")), at: 3, serial: 2, generation: 1}},
 		value:   79, revision: 3, generation: 1, source: Live,
 	}, {
 		name:    "history turned back to the same document",
-		history: []heard{good, {document: good.document, at: 5, serial: 1, generation: 1}},
+		history: []heard{good, {content: good.content, at: 5, serial: 1, generation: 1}},
 		value:   80, revision: 5, generation: 1, source: Live,
 	}, {
 		name:    "history turned back to a bad document",
-		history: []heard{good, {document: put(3, "x"), at: 3, serial: 2, generation: 1}, {document: put(3, "x"), at: 3, serial: 2, generation: 2}},
+		history: []heard{good, {content: holds(put(3, "x")), at: 3, serial: 2, generation: 1}, {content: holds(put(3, "x")), at: 3, serial: 2, generation: 2}},
 		value:   80, revision: 5, generation: 0, source: Stale, is: ErrRefused, says: []string{"revision 3"},
 	}} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &state[int]{value: c.initial, fallback: c.initial != 0, cut: errUnread}
 			for _, h := range c.history {
-				n := s.next(reader[int]{codec: decimal{}, validate: positive}, h)
+				n := s.next(accepting(decimal{}, positive), h)
 				s = &n
 			}
 			err := s.why("port")
@@ -154,12 +164,12 @@ func TestAValueStaysAtTheLastGoodDocumentAndSaysWhy(t *testing.T) {
 
 func TestADocumentIsReadOnce(t *testing.T) {
 	decoded := 0
-	r := reader[int]{codec: decimal{&decoded}}
-	bad := heard{document: put(5, "x"), at: 5, serial: 1}
+	accept := accepting(decimal{&decoded}, nil)
+	bad := heard{content: holds(put(5, "x")), at: 5, serial: 1}
 	s := &state[int]{}
 	for _, cut := range []error{nil, errCut, errCut, nil} {
 		bad.cut = cut
-		n := s.next(r, bad)
+		n := s.next(accept, bad)
 		s = &n
 	}
 	if decoded != 1 {
@@ -168,7 +178,7 @@ func TestADocumentIsReadOnce(t *testing.T) {
 }
 
 func TestSourcesHaveNames(t *testing.T) {
-	for source, want := range map[Source]string{Live: "live", Stale: "stale", Default: "default", 0: "unknown"} {
+	for source, want := range map[Source]string{Live: "live", Stale: "stale", Disk: "disk", Default: "default", 0: "unknown"} {
 		if got := source.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

@@ -12,47 +12,28 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/etcdkit/etcdkit/codec"
-	"github.com/etcdkit/etcdkit/internal/call"
 	"github.com/etcdkit/etcdkit/internal/follow"
 	"github.com/etcdkit/etcdkit/internal/latest"
-	"github.com/etcdkit/etcdkit/internal/names"
 )
 
-// firstSync bounds the wait until the key is followed, where ctx does not.
-const firstSync = 10 * time.Second
-
-// Options of a Value. The zero value, and a nil *Options, mean the defaults.
-type Options[T any] struct {
-	// Codec reads documents. Default [codec.Auto]: JSON, YAML and bare scalars.
-	Codec codec.Codec[T]
-
-	// Default is what Get returns until the key has held a good document. It must pass Validate itself. Default
-	// none: then Open waits for the key.
-	Default *T
-
-	// Validate refuses a value by an error that says which rule it breaks, without repeating what is not to be
-	// logged. It is called once a document, one call at a time, and may take its time; it must not close the
-	// Value. A panic in it refuses the document too. Default none.
-	Validate func(T) error
-
-	// Logger is told when a document is taken or refused, when the key goes, and when the Value is cut off
-	// and current again: never of what a document holds. Default none.
-	Logger *zap.Logger
-}
-
-// Value is a document in etcd, as a T that is kept up to date. It is safe for concurrent use.
+// Value is what etcd holds, as a T that is kept up to date. It is safe for concurrent use.
 type Value[T any] struct {
-	key       string
+	name      string
+	opts      Options[T]
 	reader    reader[T]
 	log       *zap.Logger
 	unchecked error // what Err says while a document waits to be looked at
 
-	heard    *latest.Cell[heard]    // what etcd has, written by the follower
-	current  *latest.Cell[state[T]] // what became of it, written by run
-	follower *follow.Follower
+	ear         *ear                   // what etcd has, written by the followers
+	current     *latest.Cell[state[T]] // what became of it, written by run
+	following   *follow.Follower       // the keys
+	rollouts    *follow.Follower       // nil without an Identity
+	subscribers subscribers[T]
+	speech      speech
+	copy        *diskCopy // nil if none is kept
 
-	cancel context.CancelFunc // ends run
-	done   chan struct{}      // closed when run has ended
+	cancel context.CancelFunc // ends run and keep
+	work   sync.WaitGroup
 	once   sync.Once
 }
 
@@ -60,125 +41,143 @@ type Value[T any] struct {
 //
 // If the key does not exist, Open returns at once with the default; without one it waits until somebody puts the
 // key, for as long as ctx lasts. If the document that is there is refused, Open returns with the default too, and Err
-// says why. So a Value that was opened has passed Validate, whatever happens to the key.
+// says why. So a Value that was opened has passed Validate, whatever happens to the key. A good document in CacheDir takes
+// the place of the default in both cases: a restart changes nothing.
 //
-// ctx bounds Open only, not the life of the Value. If etcd does not answer, Open gives up by itself after 10 s, or
-// sooner if no endpoint accepts connections, with or without a default.
+// If etcd cannot be asked, because it is away or has lost its majority, the Value starts with what a single member knows (its
+// Source is [Stale]) or with the copy in CacheDir ([Disk]), whichever is newer, and becomes live as soon as etcd answers. That
+// takes 3 s, half the time that ctx leaves, or less if no endpoint accepts connections. With neither of them it is an
+// error, after 10 s at the most, with or without a default.
 //
-// It returns an error that names the rule that the key breaks, or the endpoints and how they failed; without a default,
-// [ErrRefused] with what is wrong with the document, and where; and at the end of ctx its cause, together with
+// ctx bounds Open only, not the life of the Value.
+//
+// It returns an error that names the rule that the key or an option breaks, or the endpoints and how they failed; without a
+// default, [ErrRefused] with what is wrong with the document, and where; and at the end of ctx its cause, together with
 // [ErrAbsent] or whatever else it was waiting for. A default that Validate refuses is an error too.
 func Open[T any](ctx context.Context, client *clientv3.Client, key string, opts *Options[T]) (*Value[T], error) {
-	if err := names.Path("key", key); err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+	at, err := newLayout(key)
+	if err != nil {
+		return nil, err
 	}
 	v := newValue(key, opts)
-	if s := v.current.Ptr(); s.fallback {
-		if err := v.reader.check(s.value); err != nil {
-			return nil, fmt.Errorf("config %q: default refused: %w", key, err)
-		}
+	c := v.opts.Codec
+	if c == nil {
+		c = codec.Auto[T]()
 	}
-	life, cancel := context.WithCancel(context.Background())
-	v.cancel = cancel
-	v.follower = follow.Attach(client, follow.Keys(key), listener{v.heard})
-	go v.run(life)
-	if err := v.ready(ctx, client); err != nil {
-		// Not Close: a Validate that hangs must not hold up a caller whose time is over.
-		v.follower.Close()
-		cancel()
-		return nil, err
+	v.reader.form = documents(c)
+	if err := v.start(ctx, client, at, []string{key}, follow.Keys(key)); err != nil {
+		return nil, fmt.Errorf("config %q: %w", key, err)
 	}
 	return v, nil
 }
 
 // newValue returns a Value that has heard nothing yet.
-func newValue[T any](key string, opts *Options[T]) *Value[T] {
+func newValue[T any](name string, opts *Options[T]) *Value[T] {
 	if opts == nil {
 		opts = &Options[T]{}
 	}
 	v := &Value[T]{
-		key:    key,
-		reader: reader[T]{codec: opts.Codec, validate: opts.Validate},
-		log:    opts.Logger,
-		heard:  latest.New(heard{cut: errUnread}),
-		done:   make(chan struct{}),
-
-		unchecked: fmt.Errorf("config %q: %w: %w", key, ErrNotCurrent, errUnchecked),
-	}
-	if v.reader.codec == nil {
-		v.reader.codec = codec.Auto[T]()
+		name:      name,
+		opts:      *opts,
+		reader:    reader[T]{validate: opts.Validate},
+		log:       opts.Logger,
+		unchecked: fmt.Errorf("config %q: %w: %w", name, ErrNotCurrent, errUnchecked),
 	}
 	if v.log == nil {
 		v.log = zap.NewNop()
 	}
-	v.log = v.log.With(zap.String("key", key))
-	s := state[T]{cut: errUnread}
-	if opts.Default != nil {
-		s.value, s.fallback = *opts.Default, true
-	}
-	s.err = s.why(key)
-	v.current = latest.New(s)
+	v.log = v.log.With(zap.String("key", name))
 	return v
 }
 
-// ready returns when there is something to get, or with the error that Open fails with. Beside the follower, which
-// never gives up and so never fails, the key is read: that is refused by a server that is not there, or does not let
-// this user in.
-func (v *Value[T]) ready(ctx context.Context, client *clientv3.Client) error {
-	_, err := call.Do(ctx, client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return client.KV.Get(ctx, v.key, clientv3.WithCountOnly())
-	})
-	if err != nil {
-		return fmt.Errorf("config %q: %w", v.key, err)
-	}
-	if err := v.synced(ctx); err != nil {
+// start has the Value follow, and returns when there is something to get.
+func (v *Value[T]) start(ctx context.Context, client *clientv3.Client, at layout, keys []string, rng follow.Range) error {
+	if err := v.prepare(client, at, keys); err != nil {
 		return err
 	}
-	for s := range v.current.Seq(ctx) {
-		switch {
-		case s.cut != nil: // what is known is known by a view that others opened, and that was cut off since
-		case s.revision > 0 || s.fallback:
-			return nil
-		case errors.Is(s.doubt, ErrRefused):
-			return s.err
-		}
+	life, cancel := context.WithCancel(context.Background())
+	v.cancel = cancel
+	v.following = follow.Attach(client, rng, listener{v.ear, &v.ear.keys})
+	v.work.Go(func() { v.run(life) })
+	if v.copy != nil {
+		v.work.Go(func() { v.keep(life) })
 	}
-	return v.overdue(ctx)
+	if r := v.speech.reporter; r != nil {
+		v.rollouts = follow.Attach(client, follow.Prefix(at.rollout()), listener{v.ear, &v.ear.rollout})
+		go r.run(life)
+	}
+	err := v.ready(ctx, keys[0])
+	if err != nil {
+		// Not Close: a Validate that hangs must not hold up a caller whose time is over.
+		v.stop()
+	}
+	return err
 }
 
-// synced returns when the key is followed.
-func (v *Value[T]) synced(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, firstSync)
-	defer cancel()
-	for h := range v.heard.Seq(ctx) {
-		if h.cut == nil {
-			return nil
+// prepare makes what does not need etcd.
+func (v *Value[T]) prepare(client *clientv3.Client, at layout, keys []string) (err error) {
+	if v.opts.Default != nil {
+		if err := v.reader.check(*v.opts.Default); err != nil {
+			return fmt.Errorf("default refused: %w", err)
 		}
 	}
-	return v.overdue(ctx)
+	if v.opts.CacheDir != "" {
+		if v.copy, err = newDiskCopy(v.opts.CacheDir, keys, v.log); err != nil {
+			return err
+		}
+	}
+	if v.opts.Identity.ID != "" {
+		if v.speech.reporter, err = newReporter(client, at, v.opts.Identity, v.log); err != nil {
+			return err
+		}
+	}
+	v.listen(at)
+	return nil
 }
 
-// overdue says what Open was waiting for when ctx ended.
-func (v *Value[T]) overdue(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", v.Err(), context.Cause(ctx))
+// listen makes ready to be told what etcd has.
+func (v *Value[T]) listen(at layout) {
+	v.ear = newEar(at, v.opts.Identity)
+	s := v.seed()
+	s.err = s.why(v.name)
+	v.current = latest.New(s)
 }
 
 // run looks at what is heard, the newest only, until life ends.
 func (v *Value[T]) run(life context.Context) {
-	defer close(v.done)
-	for h := range v.heard.Seq(life) {
-		old := v.current.Ptr()
-		s := old.next(v.reader, h)
-		s.err = s.why(v.key)
-		v.report(old, &s)
-		v.current.Set(s)
+	for h := range v.ear.heard.Seq(life) {
+		v.apply(h)
 	}
 }
 
-// report logs what a step changes.
-func (v *Value[T]) report(old, s *state[T]) {
+// apply takes one step: a value is in use once all subscribers have agreed to it, and then they are told.
+func (v *Value[T]) apply(h heard) {
+	v.subscribers.turn.Lock()
+	defer v.subscribers.turn.Unlock()
+	var agreed prepared
+	old := v.current.Ptr()
+	s := old.next(func(old T, c content) (T, error) {
+		value, err := v.reader.read(c.entries)
+		if err == nil {
+			agreed, err = v.subscribers.prepare(old, value)
+		}
+		return value, err
+	}, h)
+	s.err = s.why(v.name)
+	v.note(old, &s)
+	v.current.Set(s)
+	agreed.commit()
+	if s.serial > 0 {
+		v.speech.tell(s.stated())
+	}
+}
+
+// note logs what a step changes.
+func (v *Value[T]) note(old, s *state[T]) {
 	switch {
 	case s.serial == old.serial:
+	case s.doubt == nil && s.rollout != "":
+		v.log.Info("config of a rollout taken", zap.Int64("revision", s.revision), zap.String("rollout", s.rollout))
 	case s.doubt == nil:
 		v.log.Info("config taken", zap.Int64("revision", s.revision))
 	default:
@@ -232,23 +231,35 @@ func (v *Value[T]) Changes(ctx context.Context) iter.Seq[Snapshot[T]] {
 func (v *Value[T]) Err() error { return v.why(v.current.Ptr()) }
 
 // Close stops the following. It waits for a Validate that runs, and ends every Changes. Get goes on returning the
-// last good value. Close is idempotent.
+// last good value. With an Identity it says goodbye, for a second at the most. Close is idempotent.
 func (v *Value[T]) Close() {
 	v.once.Do(func() {
-		v.follower.Close()
-		v.cancel()
-		<-v.done
+		v.stop()
+		v.work.Wait()
 		s := v.current.Get()
-		s.serial = v.heard.Get().serial
-		s.err = fmt.Errorf("config %q: %w", v.key, ErrClosed)
+		s.serial = v.ear.heard.Get().serial
+		s.err = fmt.Errorf("config %q: %w", v.name, ErrClosed)
 		v.current.Set(s)
 		v.current.Close()
 	})
 }
 
+// stop ends the following and the reports. Who runs is not waited for.
+func (v *Value[T]) stop() {
+	v.following.Close()
+	if v.rollouts != nil {
+		v.rollouts.Close()
+	}
+	v.cancel()
+	if r := v.speech.reporter; r != nil {
+		<-r.done
+		r.leave()
+	}
+}
+
 // why is what Err says of a state.
 func (v *Value[T]) why(s *state[T]) error {
-	if v.heard.Ptr().serial != s.serial {
+	if v.ear.heard.Ptr().serial != s.serial {
 		return v.unchecked
 	}
 	return s.err
@@ -261,6 +272,15 @@ func (v *Value[T]) snapshot(s *state[T]) Snapshot[T] {
 		Revision:   s.revision,
 		Generation: s.generation,
 		Source:     s.source(v.why(s)),
-		SyncedAt:   v.follower.Status().ProvenAt,
+		SyncedAt:   v.syncedAt(s),
+		Rollout:    s.rollout,
 	}
+}
+
+// syncedAt is when a state was last known to be what etcd has.
+func (v *Value[T]) syncedAt(s *state[T]) time.Time {
+	if at := v.following.Status().ProvenAt; !at.IsZero() {
+		return at
+	}
+	return s.disk
 }

@@ -17,11 +17,19 @@ import (
 
 // running returns a Value without a follower, that is told what etcd has through the observer.
 func running(t *testing.T, opts *Options[int]) (*Value[int], listener) {
-	v := newValue("port", opts)
+	v := unfollowed("port", opts)
 	life, cancel := context.WithCancel(t.Context())
-	go v.run(life)
-	t.Cleanup(func() { cancel(); <-v.done })
-	return v, listener{v.heard}
+	v.work.Go(func() { v.run(life) })
+	t.Cleanup(func() { cancel(); v.work.Wait() })
+	return v, listener{v.ear, &v.ear.keys}
+}
+
+// unfollowed returns a Value that hears nothing by itself.
+func unfollowed[T any](key string, opts *Options[T]) *Value[T] {
+	v := newValue(key, opts)
+	v.reader.form = documents(opts.Codec)
+	v.listen(layout{key})
+	return v
 }
 
 // step is a change of the key, or its absence for a nil document.
@@ -163,7 +171,7 @@ func TestOpenRefusesWhatItNeedsNoEtcdFor(t *testing.T) {
 }
 
 func TestGetAndErrDoNotAllocate(t *testing.T) {
-	v := newValue("limits", &Options[limits]{Default: &limits{}})
+	v := unfollowed("limits", &Options[limits]{Default: &limits{}})
 	if n := testing.AllocsPerRun(1000, func() { sink.limits = v.Get() }); n != 0 {
 		t.Errorf("Get allocates %v times", n)
 	}
@@ -187,7 +195,7 @@ var sink struct {
 
 func BenchmarkGet(b *testing.B) {
 	b.Run("bytes=8", func(b *testing.B) {
-		v := newValue("port", &Options[int]{Default: new(int)})
+		v := unfollowed("port", &Options[int]{Default: new(int)})
 		var got int
 		b.ReportAllocs()
 		for b.Loop() {
@@ -196,7 +204,7 @@ func BenchmarkGet(b *testing.B) {
 		sink.int = got
 	})
 	b.Run("bytes=64", func(b *testing.B) {
-		v := newValue("limits", &Options[limits]{Default: &limits{}})
+		v := unfollowed("limits", &Options[limits]{Default: &limits{}})
 		var got limits
 		b.ReportAllocs()
 		for b.Loop() {
