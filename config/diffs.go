@@ -13,8 +13,8 @@ import (
 	"github.com/etcdkit/etcdkit/codec"
 )
 
-// Difference is a step of a value from an older state to a newer one.
-type Difference[T any] struct {
+// ValueDiff is a step of a value from an older state to a newer one.
+type ValueDiff[T any] struct {
 	// Old and New are the values before and after. Of the first difference Old is the zero Snapshot.
 	Old, New Snapshot[T]
 
@@ -26,12 +26,12 @@ type Difference[T any] struct {
 
 // Diffs yields the current value, and then each that is taken with what is different in it from the one yielded before: also
 // for one who is slow, and misses values between. It ends when ctx does, or when the Value is closed.
-func (v *Value[T]) Diffs(ctx context.Context) iter.Seq[Difference[T]] {
-	return func(yield func(Difference[T]) bool) {
+func (v *Value[T]) Diffs(ctx context.Context) iter.Seq[ValueDiff[T]] {
+	return func(yield func(ValueDiff[T]) bool) {
 		var old Snapshot[T]
 		first := true
 		for s := range v.Changes(ctx) {
-			d := Difference[T]{Old: old, New: s}
+			d := ValueDiff[T]{Old: old, New: s}
 			if !first {
 				d.Paths = paths(old.Value, s.Value)
 			}
