@@ -122,7 +122,9 @@ func join(path, name string) string {
 var textType = reflect.TypeFor[encoding.TextMarshaler]()
 
 // isText reports whether values of a type are a text to JSON, and so have no fields there.
-func isText(t reflect.Type) bool { return t.Implements(textType) || reflect.PointerTo(t).Implements(textType) }
+func isText(t reflect.Type) bool {
+	return t.Implements(textType) || reflect.PointerTo(t).Implements(textType)
+}
 
 // valueOf is a value as an interface, nil if it is not for others to see.
 func valueOf(v reflect.Value) any {

@@ -109,7 +109,8 @@ func (r *reporter) tell(life context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(life)
 	defer cancel()
-	defer context.AfterFunc(sess.Context(), cancel)()
+	stop := context.AfterFunc(sess.Context(), cancel)
+	defer stop()
 	for said := range r.says.Seq(ctx) {
 		if said.State == "" {
 			continue

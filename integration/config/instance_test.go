@@ -272,6 +272,12 @@ func TestAReportWhoseAnswerIsLostIsResolved(t *testing.T) {
 		revision := put(t, etcdtest.Client(t), key, fmt.Sprint(n+2))
 		reported(t, etcdtest.Client(t), key, "a", "the newest", applies(revision, ""))
 	}
+	// Once more, so that what the answers before were lost of is settled.
+	last := put(t, etcdtest.Client(t), key, "9")
+	reported(t, etcdtest.Client(t), key, "a", "the newest", applies(last, ""))
+	if kv := etcdtest.WaitKey(t, soon, etcdtest.Client(t), beside(key)+"report/a").Kvs[0]; kv.Version != 5 {
+		t.Errorf("five reports were put %d times", kv.Version)
+	}
 }
 
 // Who ends in order says so: its end is not a death.
