@@ -8,6 +8,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/etcdkit/etcdkit/config"
 )
@@ -83,3 +85,32 @@ func ExampleValue_Changes() {
 }
 
 func send(context.Context) {}
+
+// A logger's level that follows a key: etcdctl put /config/mail/level debug. Bind applies the present level first, and then each
+// that is put; one that is no level is refused, and the last good one stays.
+func ExampleValue_Bind() {
+	ctx := context.Background()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"localhost:2379"}})
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+
+	level := zap.NewAtomicLevel()
+	logging := zap.NewProductionConfig()
+	logging.Level = level
+	logger := zap.Must(logging.Build())
+
+	initial := zapcore.InfoLevel
+	levels, err := config.Open(ctx, client, "/config/mail/level", &config.Options[zapcore.Level]{Default: &initial, Logger: logger})
+	if err != nil {
+		panic(err)
+	}
+	defer levels.Close()
+	_, err = levels.Bind(func(_, next zapcore.Level) (commit, abort func(), err error) {
+		return func() { level.SetLevel(next) }, nil, nil
+	})
+	if err != nil {
+		panic(err)
+	}
+}
