@@ -23,6 +23,12 @@ const (
 	nextAttempt = 10 * time.Second
 )
 
+// response is what one of several watches brought.
+type response struct {
+	watch int // its number
+	clientv3.WatchResponse
+}
+
 var (
 	errClosed       = errors.New("watch closed by the client")
 	errNotConfirmed = errors.New("etcd did not confirm the watch in time")
@@ -37,7 +43,8 @@ type attempt struct {
 	since     time.Time // when it was started
 	stream    int64
 	cancel    context.CancelFunc
-	responses <-chan clientv3.WatchResponse
+	responses <-chan clientv3.WatchResponse // of the only watch
+	merged    <-chan response               // of several
 	forwards  sync.WaitGroup
 	err       error
 }
@@ -87,7 +94,7 @@ func (a *attempt) open(ctx context.Context, client *clientv3.Client, rng Range) 
 	case len(channels) == 1:
 		a.responses = channels[0]
 	default:
-		a.responses = a.merge(ctx, channels)
+		a.merged = a.merge(ctx, channels)
 	}
 }
 
@@ -116,19 +123,19 @@ func typed(err error) error {
 
 // merge brings several watches' responses into one channel. Responses of different watches have no order among
 // each other. A watch that ends without a word is given one, which ends the view's reading of them all.
-func (a *attempt) merge(ctx context.Context, channels []clientv3.WatchChan) <-chan clientv3.WatchResponse {
-	out := make(chan clientv3.WatchResponse)
-	for _, ch := range channels {
+func (a *attempt) merge(ctx context.Context, channels []clientv3.WatchChan) <-chan response {
+	out := make(chan response)
+	for i, ch := range channels {
 		a.forwards.Go(func() {
 			for resp := range ch {
 				select {
-				case out <- resp:
+				case out <- response{i, resp}:
 				case <-ctx.Done():
 					return
 				}
 			}
 			select {
-			case out <- clientv3.WatchResponse{Canceled: true, CancelReason: errClosed.Error()}:
+			case out <- response{i, clientv3.WatchResponse{Canceled: true, CancelReason: errClosed.Error()}}:
 			case <-ctx.Done():
 			}
 		})

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -24,7 +25,7 @@ type Change struct {
 	Revision int64
 
 	// Complete is the revision up to which nothing is missing of any key. It is Revision but for a view of several single
-	// keys, whose watches have no order among each other: there it is the revision of the last read.
+	// keys that are no whole, whose watches have no order among each other: there it is the revision of the last read.
 	Complete int64
 
 	// Generation counts how often etcd's history turned out to be another than the view knew: an older one, a foreign one,
@@ -38,7 +39,7 @@ type Change struct {
 	// be from before the follower was attached, and before what etcd has answered elsewhere.
 	Joined bool
 
-	// Events are in order of revision. There may be none: after an interruption a change says that nothing
+	// Events are in order of revision, and all of a revision are in one change. There may be none: after an interruption a change says that nothing
 	// has changed up to its revision. Those of the first change, and of one that follows an interruption,
 	// come from a read: one a key at most, in no order among each other.
 	Events []Event
@@ -50,7 +51,7 @@ type Status struct {
 	Err error
 
 	// ProvenAt is when the view was last known to be current. The zero time before the first sync. Of several single
-	// keys it is an approximation.
+	// keys that are no whole it is an approximation.
 	ProvenAt time.Time
 
 	// Revision is the newest revision the view is known to be current at.
@@ -108,6 +109,17 @@ func (e entries) apply(events []*mvccpb.Event, after int64, deletions bool) (tol
 		}
 	}
 	return told, true
+}
+
+// undo takes back what apply has done.
+func (e entries) undo(told []Event) {
+	for _, ev := range slices.Backward(told) {
+		if ev.Old == nil {
+			delete(e, ev.Key)
+		} else {
+			e[ev.Key] = ev.Old
+		}
+	}
 }
 
 // replace makes read the content and returns the difference to what it was.

@@ -29,8 +29,7 @@ const (
 // events before (etcd#18089, etcd#19179), and a restored backup that has caught up with the view's revision shows in no
 // header.
 type truthCheck struct {
-	key     string
-	opts    []clientv3.OpOption
+	rng     Range
 	since   int64 // the view is known to be right up to this revision
 	timer   *time.Timer
 	verdict chan verdict // of the check that runs
@@ -46,20 +45,13 @@ type verdict struct {
 	right int64
 }
 
-// newTruthCheck arms the check of a view of size keys that was read at a revision. A view of several single keys, which
-// nobody keeps for long, is not checked.
+// newTruthCheck arms the check of a view of size keys that was read at a revision. A view of several single keys without
+// order, which nobody keeps for long, is not checked.
 func newTruthCheck(rng Range, size int, read int64) *truthCheck {
-	t := &truthCheck{verdict: make(chan verdict, 1), cancel: func() {}, since: read}
-	switch {
-	case rng.prefix != "":
-		t.key, t.opts = rng.prefix, []clientv3.OpOption{clientv3.WithPrefix()}
-	case len(rng.keys) == 1:
-		t.key = rng.keys[0]
-	default:
-		return t
+	t := &truthCheck{rng: rng, verdict: make(chan verdict, 1), cancel: func() {}, since: read}
+	if rng.ordered() {
+		t.arm(size)
 	}
-	t.opts = append(t.opts, clientv3.WithKeysOnly())
-	t.arm(size)
 	return t
 }
 
@@ -137,11 +129,9 @@ func (t *truthCheck) start(ctx context.Context, client *clientv3.Client, revisio
 	}
 	t.running = true
 	ctx, t.cancel = context.WithCancel(ctx)
-	opts := slices.Concat(t.opts, []clientv3.OpOption{clientv3.WithRev(revision), clientv3.WithMinModRev(t.since + 1)})
+	opts := []clientv3.OpOption{clientv3.WithKeysOnly(), clientv3.WithRev(revision), clientv3.WithMinModRev(t.since + 1)}
 	go func() {
-		resp, err := call.Do(ctx, client, "check", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return client.KV.Get(ctx, t.key, opts...)
-		})
+		there, read, err := compare(ctx, client, t.rng, opts...)
 		switch {
 		case call.RevisionAhead(err):
 			t.verdict <- verdict{err: errWentBack}
@@ -149,12 +139,41 @@ func (t *truthCheck) start(ctx context.Context, client *clientv3.Client, revisio
 			t.verdict <- verdict{err: err} // etcd goes on serving the watch, but not a new one
 		case err != nil:
 			t.verdict <- verdict{}
-		case resp.Count != count || !agree(resp.Kvs, written):
+		case there != count || !agree(read, written):
 			t.verdict <- verdict{err: errDiverged}
 		default:
 			t.verdict <- verdict{right: revision}
 		}
 	}()
+}
+
+// compare returns how many keys there are in a range and those among them that options choose, which name a revision.
+func compare(ctx context.Context, client *clientv3.Client, rng Range, opts ...clientv3.OpOption) (int64, []*Entry, error) {
+	if rng.size() == 1 {
+		key := rng.sorted()[0]
+		resp, err := call.Do(ctx, client, "check", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return client.KV.Get(ctx, key, slices.Concat(rng.spans()[key], opts)...)
+		})
+		if err != nil {
+			return 0, nil, err
+		}
+		return resp.Count, resp.Kvs, nil
+	}
+	var (
+		count int64
+		read  []*Entry
+	)
+	for parts := range slices.Chunk(rng.sorted(), mostRanges) {
+		resp, err := together(ctx, client, "check", rng, parts, opts...)
+		if err != nil {
+			return 0, nil, err
+		}
+		for _, part := range resp.Responses {
+			count += part.GetResponseRange().GetCount()
+			read = append(read, part.GetResponseRange().GetKvs()...)
+		}
+	}
+	return count, read, nil
 }
 
 // agree reports whether exactly the keys in want were read, each with the revision that it has there.

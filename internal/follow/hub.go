@@ -27,7 +27,9 @@ type hub struct {
 	client    *clientv3.Client
 	number    int // tells its streams from other hubs', whose clients may share one Watcher
 	views     map[string]*view
+	woven     int64               // how many views with streams of their own there have been
 	questions map[int64]*question // those under way, by stream
+	asking    sync.WaitGroup      // those who send them
 	cancel    context.CancelFunc
 	done      chan struct{}
 }
@@ -155,8 +157,7 @@ func (h *hub) run(ctx context.Context) {
 	defer close(h.done)
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
-	var asking sync.WaitGroup
-	defer asking.Wait()
+	defer h.asking.Wait()
 	for beat := 1; ; beat++ {
 		select {
 		case <-ctx.Done():
@@ -167,7 +168,7 @@ func (h *hub) run(ctx context.Context) {
 				call.Redial(h.client) // the connection may be down, and gRPC in no hurry
 			}
 			for stream, q := range ready {
-				asking.Go(func() { h.ask(q.ctx, stream, q.question) })
+				h.asking.Go(func() { h.ask(q.ctx, stream, q.question) })
 			}
 		}
 	}
@@ -207,6 +208,21 @@ func (h *hub) beat(ctx context.Context, now time.Time, ask bool) (ready map[int6
 		h.questions[stream] = q.question
 	}
 	return ready, late
+}
+
+// prompt has a question sent for v alone, on a stream of its own: now, and not with the next beat. It reports whether one was. None is
+// while one is being sent or, unless it is asked again, while one is open.
+func (h *hub) prompt(v *view, stream int64, again bool) bool {
+	hubs.Lock()
+	defer hubs.Unlock()
+	if h.questions[stream] != nil || !v.pulse.prompt(time.Now(), again) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(v.ctx, askEvery*beatEvery)
+	q := &question{cancel: cancel, done: make(chan struct{})}
+	h.questions[stream] = q
+	h.asking.Go(func() { h.ask(ctx, stream, q) })
+	return true
 }
 
 // ask sends a question about progress.

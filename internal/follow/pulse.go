@@ -15,6 +15,12 @@ const (
 	// silentFor is how long a question may stay unanswered, and nothing else be heard, before a stream is given up.
 	// A frozen member is thus left two and a half seconds after it froze at the latest.
 	silentFor = 1400 * time.Millisecond
+
+	// lateAfter is how long a question is open at least before a beat repeats it.
+	lateAfter = askEvery*beatEvery - beatEvery/2
+
+	// droppedAfter is how long, at least, an answer may be overtaken by the next question before it is no longer expected.
+	droppedAfter = beatEvery / 2
 )
 
 // errNotSynced is the trouble of a view that has not been read yet.
@@ -23,19 +29,25 @@ var errNotSynced = errors.New("not synced yet")
 // pulse is how current a view is, and how it is known. The view's goroutine, the hub's and followers share it.
 //
 // What is known is as old as the question: an answer proves that the view was current when the question was sent.
-// Answers carry no number. So one question is open at a time; if it is asked once more, because the answer is late, the first
-// answer counts for the first asking, and no other question is asked until the second answer has had its time.
+// Answers carry no number, and etcd may leave a question unanswered; but it answers in order. So an answer is taken for that to the
+// oldest question that may still be answered, and never for one to a later question.
+//
+// Every second one question is asked, if none is open. If it is asked once more, because the answer is late, the first answer counts for
+// the first asking, and no other is asked until the second answer has had its time. Prompts, which only views with streams of their own
+// need, do not wait for that: what has been answered may then be taken for older than it is, until there is a moment without them.
 type pulse struct {
 	mu       sync.Mutex // guards all below
 	live     bool
-	stream   int64     // number of the stream that the watches are on
-	asked    time.Time // when the open question was first sent; zero if none is open
-	late     bool      // it was asked more than once
-	muted    time.Time // until when nothing is asked
-	heard    time.Time // when anything last came from the stream
-	proven   time.Time // when the view was last known to be current
-	revision int64     // at which it was
-	trouble  error     // why it is not live
+	stream   int64       // number of the stream that the watches are on
+	asked    []time.Time // when the unanswered questions were sent, oldest first; zero for one that is to prove nothing
+	doubtful int         // how many of the first of them were sent before the last answer came: they may have been dropped
+	dropped  time.Time   // from when on these are taken for dropped
+	late     bool        // the open question was asked more than once
+	muted    time.Time   // until when no beat asks
+	heard    time.Time   // when anything last came from the stream
+	proven   time.Time   // when the view was last known to be current
+	revision int64       // at which it was
+	trouble  error       // why it is not live
 }
 
 // readAt notes that the view was read, by a request sent at a time, and is live.
@@ -43,7 +55,7 @@ func (p *pulse) readAt(sent time.Time, revision, stream int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live, p.stream, p.trouble = true, stream, nil
-	p.asked, p.late, p.muted = time.Time{}, false, time.Time{}
+	p.asked, p.doubtful, p.late, p.muted = nil, 0, false, time.Time{}
 	p.heard, p.proven, p.revision = time.Now(), sent, revision
 }
 
@@ -51,9 +63,9 @@ func (p *pulse) readAt(sent time.Time, revision, stream int64) {
 func (p *pulse) failed(err error) (askedLately bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	askedLately = p.live && !p.asked.IsZero()
+	askedLately = p.live && p.open()
 	p.live, p.trouble = false, err
-	p.asked, p.late = time.Time{}, false
+	p.asked, p.doubtful, p.late = nil, 0, false
 	return askedLately
 }
 
@@ -70,19 +82,69 @@ func (p *pulse) event(revision int64) {
 func (p *pulse) answer(revision int64) (late bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.heard = time.Now()
-	if p.asked.IsZero() {
-		return false // to somebody else's question on the same stream
+	asked, late := p.take()
+	if !asked.IsZero() && revision >= p.revision {
+		p.proven, p.revision = asked, revision
 	}
-	if revision >= p.revision {
-		p.proven, p.revision = p.asked, revision
-	}
-	if p.late {
-		p.muted = p.heard.Add(p.heard.Sub(p.asked))
-	}
-	late = p.late
-	p.asked, p.late = time.Time{}, false
 	return late
+}
+
+// answered is answer for a view of several watches, on one of which an answer has come: what it proves, if anything, shows
+// when all watches have got as far. It was asked for at that time or later; zero if nothing can be said.
+func (p *pulse) answered() (asked time.Time, late bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.take()
+}
+
+// prove notes that the view was current at a time, and a revision that it has reached.
+func (p *pulse) prove(asked time.Time, revision int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.proven, p.revision = asked, max(p.revision, revision)
+}
+
+// take takes an answer for that to the oldest question. None is expected if it is to somebody else's question on the same
+// stream. The caller holds mu.
+func (p *pulse) take() (asked time.Time, late bool) {
+	p.heard = time.Now()
+	if len(p.asked) == 0 {
+		return time.Time{}, false
+	}
+	asked, p.asked = p.asked[0], p.asked[1:]
+	p.doubtful = len(p.asked)
+	late, p.late = p.late, false
+	if !asked.IsZero() {
+		// The answers to the others are not longer on their way than this one was.
+		took := p.heard.Sub(asked)
+		p.dropped = p.heard.Add(max(took, droppedAfter))
+		if late {
+			p.muted = p.heard.Add(took)
+		}
+	}
+	return asked, late
+}
+
+// forget gives up the questions that have been without an answer for too long. The caller holds mu.
+func (p *pulse) forget(now time.Time) {
+	if p.doubtful > 0 && !now.Before(p.dropped) {
+		p.asked, p.doubtful = p.asked[p.doubtful:], 0
+	}
+}
+
+// open reports whether an answer is expected. The caller holds mu.
+func (p *pulse) open() bool { return len(p.asked) > p.doubtful }
+
+// prompt reports whether a question is to be sent at once, and takes it for sent: if none is open, or it is to be asked again.
+func (p *pulse) prompt(now time.Time, again bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget(now)
+	if !p.live || p.open() && !again {
+		return false
+	}
+	p.asked = append(p.asked, now)
+	return true
 }
 
 // where returns the stream that a live view is on.
@@ -97,18 +159,21 @@ func (p *pulse) where() (stream int64, live bool) {
 func (p *pulse) beat(now time.Time, ask bool) (asks, late, silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	open := !p.asked.IsZero()
-	switch {
+	p.forget(now)
+	switch open := p.open(); {
 	case !p.live:
 		return false, false, false
-	case open && now.Sub(p.asked) > silentFor && now.Sub(p.heard) > silentFor:
+	case open && now.Sub(p.asked[p.doubtful]) > silentFor && now.Sub(p.heard) > silentFor:
 		return false, false, true
 	case !ask || now.Before(p.muted):
 		return false, false, false
+	case open && now.Sub(p.asked[p.doubtful]) < lateAfter:
+		return false, false, false // it was a prompt
 	case open:
 		p.late = true
+		p.asked = append(p.asked, time.Time{})
 	default:
-		p.asked = now
+		p.asked = append(p.asked, now)
 	}
 	return true, p.late, false
 }

@@ -1,25 +1,61 @@
 package follow
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Range is what a view covers: a prefix, or one or several single keys.
+// Range is what a view covers: prefixes, single keys, or both.
 type Range struct {
-	prefix    string
-	keys      []string
+	prefixes  []string // sorted, none within another
+	keys      []string // sorted, none under a prefix
+	whole     bool     // what several watches bring is put in one order
 	deletions bool
 }
 
 // Prefix covers every key that starts with prefix, which must not be empty.
-func Prefix(prefix string) Range { return Range{prefix: prefix} }
+func Prefix(prefix string) Range { return Range{prefixes: []string{prefix}} }
 
-// Keys covers exactly these keys, whether they exist or not.
+// Prefixes covers every key that starts with one of prefixes, none of which may be empty, as one whole: what one
+// transaction has changed, under however many of them, comes in one [Change], and a view is at one revision. Prefixes may
+// repeat and cover each other.
+//
+// This has a price. A change waits until etcd has said that the other prefixes have nothing older, which is a round trip;
+// and a view of several prefixes has a stream of its own, with a question a second of its own.
+func Prefixes(prefixes ...string) Range {
+	return Range{whole: true}.cover(prefixes, nil)
+}
+
+// Keys covers exactly these keys, whether they exist or not. Several of them are no whole: see [Range.With] for that.
 func Keys(keys ...string) Range {
 	return Range{keys: slices.Compact(slices.Sorted(slices.Values(keys)))}
+}
+
+// With covers these keys, too, and all of it as one whole, as [Prefixes] does.
+func (r Range) With(keys ...string) Range {
+	r.whole = true
+	return r.cover(r.prefixes, slices.Concat(r.keys, keys))
+}
+
+// cover makes the range one of exactly these prefixes and keys, each key of etcd's being in one of them only: so an event
+// comes once.
+func (r Range) cover(prefixes, keys []string) Range {
+	r.prefixes, r.keys = nil, nil
+	for _, p := range slices.Sorted(slices.Values(prefixes)) {
+		// What starts with a prefix comes right after it.
+		if n := len(r.prefixes); n == 0 || !strings.HasPrefix(p, r.prefixes[n-1]) {
+			r.prefixes = append(r.prefixes, p)
+		}
+	}
+	for _, k := range slices.Compact(slices.Sorted(slices.Values(keys))) {
+		if !slices.ContainsFunc(r.prefixes, func(p string) bool { return strings.HasPrefix(k, p) }) {
+			r.keys = append(r.keys, k)
+		}
+	}
+	return r
 }
 
 // Deletions covers the same keys, but for what is put after they were read: of that nothing is brought, only when a key
@@ -31,7 +67,10 @@ func (r Range) Deletions() Range {
 
 // id tells ranges apart. No key holds a NUL that passed etcdkit's checks of names.
 func (r Range) id() string {
-	id := r.prefix + "\x00" + strings.Join(r.keys, "\x00")
+	id := strings.Join(r.prefixes, "\x00") + "\x00\x00" + strings.Join(r.keys, "\x00")
+	if r.woven() {
+		id += "\x00whole"
+	}
 	if r.deletions {
 		id += "\x00"
 	}
@@ -39,23 +78,36 @@ func (r Range) id() string {
 }
 
 // size is how many watches cover the range.
-func (r Range) size() int { return max(1, len(r.keys)) }
+func (r Range) size() int { return max(1, len(r.prefixes)+len(r.keys)) }
 
-// single reports whether one watch covers the range, so that all that comes has an order.
-func (r Range) single() bool { return r.size() == 1 }
+// woven reports whether what several watches bring is put in one order.
+func (r Range) woven() bool { return r.whole && r.size() > 1 }
+
+// ordered reports whether all that comes has an order: from one watch, or from several that are woven.
+func (r Range) ordered() bool { return r.whole || r.size() == 1 }
+
+// spans are the keys and prefixes of the range, each with the options that make it what it is.
+func (r Range) spans() map[string][]clientv3.OpOption {
+	spans := make(map[string][]clientv3.OpOption, r.size())
+	for _, p := range r.prefixes {
+		spans[p] = []clientv3.OpOption{clientv3.WithPrefix()}
+	}
+	for _, k := range r.keys {
+		spans[k] = nil
+	}
+	return spans
+}
+
+// sorted are the keys and prefixes of the range in order.
+func (r Range) sorted() []string { return slices.Sorted(maps.Keys(r.spans())) }
 
 // watches are the options of the watches that cover the range, by key.
 func (r Range) watches() map[string][]clientv3.OpOption {
-	var opts []clientv3.OpOption
-	if r.deletions {
-		opts = append(opts, clientv3.WithFilterPut())
-	}
-	if r.prefix != "" {
-		return map[string][]clientv3.OpOption{r.prefix: append(opts, clientv3.WithPrefix())}
-	}
-	w := make(map[string][]clientv3.OpOption, len(r.keys))
-	for _, k := range r.keys {
-		w[k] = slices.Clone(opts)
+	w := r.spans()
+	for key := range w {
+		if r.deletions {
+			w[key] = append(w[key], clientv3.WithFilterPut())
+		}
 	}
 	return w
 }

@@ -17,7 +17,7 @@ func TestRangesThatDifferHaveViewsOfTheirOwn(t *testing.T) {
 			t.Errorf("%v has %d watches and says %d", r, n, r.size())
 		}
 	}
-	if r := Keys("b", "a", "b"); r.id() != Keys("a", "b").id() || r.size() != 2 || r.single() || !Keys("a", "a").single() {
+	if r := Keys("b", "a", "b"); r.id() != Keys("a", "b").id() || r.size() != 2 || r.ordered() || !Keys("a", "a").ordered() {
 		t.Error("keys are no set")
 	}
 	for _, twins := range [][2]Range{{Prefix("a"), Prefix("a")}, {Keys("a", "b"), Keys("a", "b")}} {

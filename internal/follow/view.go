@@ -81,6 +81,10 @@ func newView(h *hub, rng Range) *view {
 		opened:     make(chan *attempt),
 		superseded: make(chan struct{}),
 	}
+	if rng.woven() {
+		h.woven++
+		v.stream = h.woven << 32 // far from all others
+	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v
 }
@@ -191,7 +195,8 @@ func (v *view) disconnect(a *attempt, err error) {
 	asked := v.pulse.failed(err)
 	v.hub.quiet(v, a.stream)
 	a.close()
-	if !errors.Is(err, rpctypes.ErrCompacted) {
+	// On a stream of its own an answer to what was asked before must not be taken for one to what is asked next.
+	if v.rng.woven() || !errors.Is(err, rpctypes.ErrCompacted) {
 		v.leaveStream(a.stream)
 	}
 	// If the stream ended by itself a question may have come after, and have opened it anew.
@@ -258,10 +263,10 @@ func (v *view) resync(r *reading, heard, stream int64) {
 }
 
 // replaced reports whether a reading is from another history than the one the view knows. What several watches
-// brought is not complete up to any revision, so there only the revision itself tells.
+// brought without order is not complete up to any revision, so there only the revision itself tells.
 func (v *view) replaced(r *reading, heard int64) bool {
 	return r.revision < max(v.revision, heard) || r.cluster != v.cluster ||
-		v.rng.single() && v.content.contradict(r.entries, v.revision)
+		v.rng.ordered() && v.content.contradict(r.entries, v.revision)
 }
 
 // supersede lets the other attempts close what they open.
@@ -280,6 +285,10 @@ func (v *view) receive(a *attempt, read int64) error {
 	check := newTruthCheck(v.rng, len(v.content), read)
 	defer check.stop()
 	s := &stretch{floor: read, heard: v.heard.Get()}
+	if v.rng.woven() {
+		s.loom = newLoom(v.rng.size(), read, func(again bool) bool { return v.hub.prompt(v, a.stream, again) })
+		defer s.loom.rest()
+	}
 	for {
 		select {
 		case cmd := <-v.commands:
@@ -298,16 +307,29 @@ func (v *view) receive(a *attempt, read int64) error {
 			if !open {
 				return errClosed
 			}
-			d, err := v.take(s, &resp)
-			v.reach()
-			if err == nil {
-				err = check.hurry(d, len(v.content))
-			}
-			if err != nil {
+			if err := v.handle(s, check, 0, &resp); err != nil {
 				return err
+			}
+		case resp := <-a.merged:
+			if err := v.handle(s, check, resp.watch, &resp.WatchResponse); err != nil {
+				return err
+			}
+		case <-s.loom.due():
+			if s.loom.repeat() {
+				return errSilent
 			}
 		}
 	}
+}
+
+// handle takes in one response, and all that follows from it.
+func (v *view) handle(s *stretch, check *truthCheck, watch int, resp *clientv3.WatchResponse) error {
+	d, err := v.take(s, watch, resp)
+	v.reach()
+	if err != nil {
+		return err
+	}
+	return check.hurry(d, len(v.content))
 }
 
 // stretch is what a view remembers of one connection.
@@ -318,6 +340,7 @@ type stretch struct {
 	answers int       // about progress
 	heard   int64     // what followers knew of when etcd was asked last
 	behind  time.Time // since when answers name revisions below what is known
+	loom    *loom     // of several watches that are one whole, or nil
 }
 
 // doubt is how likely it is that the client has connected anew, without a word, and to another past.
@@ -329,8 +352,8 @@ const (
 	grave        // an answer was late
 )
 
-// take takes in one response, and reports the doubt that it raises.
-func (v *view) take(s *stretch, resp *clientv3.WatchResponse) (doubt, error) {
+// take takes in one response of a watch, and reports the doubt that it raises.
+func (v *view) take(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt, error) {
 	if err := typed(resp.Err()); err != nil {
 		return none, err
 	}
@@ -343,6 +366,10 @@ func (v *view) take(s *stretch, resp *clientv3.WatchResponse) (doubt, error) {
 		d = slight
 	}
 	s.term, s.member = h.GetRaftTerm(), h.GetMemberId()
+	if s.loom != nil {
+		graver, err := v.weave(s, watch, resp)
+		return max(d, graver), err
+	}
 	if resp.IsProgressNotify() {
 		s.answers++
 		if s.answers%v.rng.size() != 0 {
@@ -376,7 +403,7 @@ func (v *view) progress(s *stretch, revision int64) error {
 	known := max(v.revision, s.heard)
 	s.heard = v.heard.Get() // the next question is yet to be asked
 	switch {
-	case !v.rng.single(): // an answer on one watch says nothing about events of another
+	case !v.rng.ordered(): // an answer on one watch says nothing about events of another
 	case revision >= known:
 		s.behind = time.Time{}
 		v.revision = revision
@@ -471,7 +498,7 @@ func (v *view) everything() Change {
 // step is a change to the present revision.
 func (v *view) step(events []Event) Change {
 	c := Change{Revision: v.revision, Complete: v.revision, Generation: v.generation, Events: events}
-	if !v.rng.single() {
+	if !v.rng.ordered() {
 		c.Complete = v.lastRead
 	}
 	return c

@@ -1,0 +1,178 @@
+package follow
+
+import (
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// promptAfter is how long, at least, a prompt has for its answer before etcd is asked again, and twice as long the next
+	// time. etcd says nothing while a watch of the stream is catching up, which it looks after every 100 ms.
+	promptAfter = 40 * time.Millisecond
+
+	// mostPrompts is how many are in vain, one after the other, before a stream is given up. They take more than four seconds.
+	mostPrompts = 8
+)
+
+// loom is what a view of several prefixes remembers of one connection: the order of what its watches bring, and how it has
+// etcd say quickly that there is nothing older.
+//
+// An event that one watch has brought is held until the others have passed its revision. So etcd is asked for its progress at once: one
+// question for all that has come until it is sent, and the next, if more has come since, when that one is answered. The
+// view has a stream of its own, so that each answer on it is to one of its questions, and the accounts of other views are not
+// confused by prompts that they know nothing of.
+type loom struct {
+	*weave
+	prompt func(again bool) bool // sends a question, if none is open or it is asked again
+	proofs []proof               // in order; not reached so far
+	behind []time.Time           // by watch: since when its answers name revisions below what is known
+
+	news  bool          // something has been held since the last question was sent
+	first time.Duration // how long the first question after a silence has for its answer
+	wait  time.Duration // how long the next one has
+	again *time.Timer   // runs while something is held
+	vain  int           // how often it has fired, and nothing was released
+	runs  bool
+}
+
+// proof is what an answer proves once all watches have passed its revision: that the view was current at a time.
+type proof struct {
+	asked    time.Time
+	revision int64
+}
+
+// newLoom returns the loom of a connection of so many watches, whose ranges were read at a revision.
+func newLoom(watches int, read int64, prompt func(again bool) bool) *loom {
+	l := &loom{
+		weave:  newWeave(watches, read),
+		prompt: prompt,
+		behind: make([]time.Time, watches),
+		first:  promptAfter,
+		again:  time.NewTimer(time.Hour),
+	}
+	l.rest()
+	return l
+}
+
+// rest says that nothing is held.
+func (l *loom) rest() {
+	l.again.Stop()
+	l.runs, l.news, l.vain = false, false, 0
+}
+
+// due fires when a question has been without an answer that releases what is held.
+func (l *loom) due() <-chan time.Time {
+	if l == nil {
+		return nil
+	}
+	return l.again.C
+}
+
+// press has etcd asked, if something is held and no question is under way. Released says that something was released.
+func (l *loom) press(released bool) {
+	if !l.holds() {
+		l.rest()
+		return
+	}
+	if released || !l.runs {
+		l.runs, l.vain, l.wait = true, 0, l.first
+		l.again.Reset(l.wait)
+	}
+	if l.news && l.prompt(false) {
+		l.news = false
+	}
+}
+
+// repeat asks again, and reports whether that has been in vain too often.
+func (l *loom) repeat() (stuck bool) {
+	if l.vain++; l.vain > mostPrompts {
+		return true
+	}
+	if l.prompt(true) {
+		l.news = false
+	}
+	l.wait = min(2*l.wait, askEvery*beatEvery)
+	l.again.Reset(l.wait)
+	return false
+}
+
+// answered notes an answer on the first watch, to a question that was sent at asked or later.
+func (l *loom) answered(asked time.Time, revision int64) {
+	if asked.IsZero() {
+		return
+	}
+	l.first = min(max(promptAfter, 2*time.Since(asked)), askEvery*beatEvery)
+	if revision >= l.passed[0] { // else it is of a member that lags behind, and proves nothing
+		l.proofs = append(l.proofs, proof{asked, revision})
+	}
+}
+
+// proven returns the newest of the proofs that are reached, if there is one.
+func (l *loom) proven() (p proof, reached bool) {
+	n, _ := slices.BinarySearchFunc(l.proofs, l.complete+1, func(p proof, revision int64) int { return int(p.revision - revision) })
+	if n == 0 {
+		return proof{}, false
+	}
+	p, l.proofs = l.proofs[n-1], l.proofs[n:]
+	return p, true
+}
+
+// weave takes in one response of one of several watches that are one whole.
+func (v *view) weave(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt, error) {
+	l, d := s.loom, none
+	if resp.IsProgressNotify() {
+		var err error
+		if d, err = v.passed(s, watch, resp.Header.GetRevision()); err != nil {
+			return d, err
+		}
+	} else {
+		if !l.bring(watch, resp.Events) {
+			return d, errDiverged
+		}
+		l.news = l.news || l.holds()
+	}
+	before := l.complete
+	events, follows := v.content.apply(l.release(), s.floor, v.rng.deletions)
+	if !follows {
+		// Perhaps in the midst of a revision: nobody is told, and what comes next is the difference to what they know.
+		v.content.undo(events)
+		return d, errDiverged
+	}
+	v.revision = max(v.revision, l.complete)
+	v.pulse.event(v.revision)
+	if p, reached := l.proven(); reached {
+		v.pulse.prove(p.asked, p.revision)
+	}
+	if len(events) > 0 {
+		v.tell(v.step(events))
+	}
+	l.press(l.complete > before)
+	return d, nil
+}
+
+// passed takes in an answer about progress on one of several watches. It comes on each of them; the first one's are counted.
+func (v *view) passed(s *stretch, watch int, revision int64) (doubt, error) {
+	l, d := s.loom, none
+	known := l.passed[watch]
+	if watch == 0 {
+		asked, late := v.pulse.answered()
+		if late {
+			d = grave
+		}
+		l.answered(asked, revision)
+		known = max(known, s.heard)
+		s.heard = v.heard.Get() // the next question is yet to be asked
+	}
+	l.pass(watch, revision)
+	switch behind := &l.behind[watch]; {
+	case revision >= known:
+		*behind = time.Time{}
+	case behind.IsZero():
+		*behind = time.Now()
+	case time.Since(*behind) > silentFor:
+		return d, errWentBack
+	}
+	return d, nil
+}
