@@ -22,6 +22,12 @@ type judge struct {
 	// unordered is set before the first call for a view of several keys: their watches have no order among each other.
 	unordered bool
 
+	// whole is set before the first call for a view of several prefixes: it brings the events of one revision by key.
+	whole bool
+
+	// rule, if set before the first call, says what is wrong with a state of the view, or "".
+	rule func(content) string
+
 	// gate, if set before the first call, is called at the start of every call, which it may hold up.
 	gate func()
 
@@ -160,6 +166,14 @@ func (j *judge) Changed(c follow.Change) {
 				j.blame("%q at revision %d, after an event at %d", ev.Key, ev.New.ModRevision, newest)
 			}
 			newest = ev.New.ModRevision
+		}
+	}
+	if c.Complete != c.Revision && !j.unordered {
+		j.blame("complete up to %d, at revision %d", c.Complete, c.Revision)
+	}
+	if j.rule != nil {
+		if wrong := j.rule(j.content); wrong != "" {
+			j.blame("at revision %d: %s", c.Revision, wrong)
 		}
 	}
 	j.calls = append(j.calls, told{at: time.Now(), change: &c, resync: resync})

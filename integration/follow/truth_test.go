@@ -1,6 +1,8 @@
 package follow_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -91,6 +93,11 @@ func (j *judge) compare(t testing.TB, h *truth) {
 		for ; next < len(h.events) && h.events[next].Kv.ModRevision <= c.change.Revision; next++ {
 			since = append(since, h.events[next])
 			happen(want, h.events[next])
+		}
+		if j.whole {
+			slices.SortStableFunc(since, func(a, b *clientv3.Event) int {
+				return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), bytes.Compare(a.Kv.Key, b.Kv.Key))
+			})
 		}
 		for _, ev := range c.change.Events {
 			if ev.New == nil {

@@ -31,6 +31,11 @@ func TestAViewIsCheckedTheLessOftenTheLargerItIs(t *testing.T) {
 		if c := newTruthCheck(Keys("a", "b"), 2, 1); c.due() != nil {
 			t.Error("a view of several keys is checked")
 		}
+		c := newTruthCheck(Prefixes("a", "b"), 2, 1)
+		defer c.stop()
+		if c.due() == nil {
+			t.Error("a view of several prefixes is not checked")
+		}
 	})
 }
 

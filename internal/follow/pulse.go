@@ -16,7 +16,8 @@ const (
 	// A frozen member is thus left two and a half seconds after it froze at the latest.
 	silentFor = 1400 * time.Millisecond
 
-	// lateAfter is how long a question is open at least before a beat repeats it.
+	// lateAfter is how long a question is open for the next one to say that the answer is late. A prompt may have been sent just
+	// before.
 	lateAfter = askEvery*beatEvery - beatEvery/2
 
 	// droppedAfter is how long, at least, an answer may be overtaken by the next question before it is no longer expected.
@@ -32,22 +33,24 @@ var errNotSynced = errors.New("not synced yet")
 // Answers carry no number, and etcd may leave a question unanswered; but it answers in order. So an answer is taken for that to the
 // oldest question that may still be answered, and never for one to a later question.
 //
-// Every second one question is asked, if none is open. If it is asked once more, because the answer is late, the first answer counts for
-// the first asking, and no other is asked until the second answer has had its time. Prompts, which only views with streams of their own
-// need, do not wait for that: what has been answered may then be taken for older than it is, until there is a moment without them.
+// Every second one question is asked. If the one before is open still, it is the same once more, and the answer is late: the first answer counts for
+// the first asking, and no beat asks before the second answer has had its time. Prompts, which only views with streams of their own
+// need, do not wait for that: so once one was dropped, each answer is taken for that to the question before, until there is a
+// moment without questions. That makes the view look older than it is; if it is by more than a second, prompts wait for such a
+// moment, too.
 type pulse struct {
 	mu       sync.Mutex // guards all below
 	live     bool
-	stream   int64       // number of the stream that the watches are on
-	asked    []time.Time // when the unanswered questions were sent, oldest first; zero for one that is to prove nothing
-	doubtful int         // how many of the first of them were sent before the last answer came: they may have been dropped
-	dropped  time.Time   // from when on these are taken for dropped
-	late     bool        // the open question was asked more than once
-	muted    time.Time   // until when no beat asks
-	heard    time.Time   // when anything last came from the stream
-	proven   time.Time   // when the view was last known to be current
-	revision int64       // at which it was
-	trouble  error       // why it is not live
+	stream   int64         // number of the stream that the watches are on
+	asked    []time.Time   // when the unanswered questions were sent, oldest first; zero for one that is to prove nothing
+	doubtful int           // how many of the first of them were sent before the last answer came: they may have been dropped
+	dropped  time.Time     // from when on these are taken for dropped
+	took     time.Duration // how old the question is that the last answer was taken for
+	late     bool          // the open question was asked more than once
+	heard    time.Time     // when anything last came from the stream
+	proven   time.Time     // when the view was last known to be current
+	revision int64         // at which it was
+	trouble  error         // why it is not live
 }
 
 // readAt notes that the view was read, by a request sent at a time, and is live.
@@ -55,7 +58,7 @@ func (p *pulse) readAt(sent time.Time, revision, stream int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live, p.stream, p.trouble = true, stream, nil
-	p.asked, p.doubtful, p.late, p.muted = nil, 0, false, time.Time{}
+	p.asked, p.doubtful, p.late = nil, 0, false
 	p.heard, p.proven, p.revision = time.Now(), sent, revision
 }
 
@@ -116,11 +119,8 @@ func (p *pulse) take() (asked time.Time, late bool) {
 	late, p.late = p.late, false
 	if !asked.IsZero() {
 		// The answers to the others are not longer on their way than this one was.
-		took := p.heard.Sub(asked)
-		p.dropped = p.heard.Add(max(took, droppedAfter))
-		if late {
-			p.muted = p.heard.Add(took)
-		}
+		p.took = p.heard.Sub(asked)
+		p.dropped = p.heard.Add(max(p.took, droppedAfter))
 	}
 	return asked, late
 }
@@ -140,7 +140,8 @@ func (p *pulse) prompt(now time.Time, again bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forget(now)
-	if !p.live || p.open() && !again {
+	switch {
+	case !p.live, p.open() && !again, p.doubtful > 0 && p.took > askEvery*beatEvery:
 		return false
 	}
 	p.asked = append(p.asked, now)
@@ -165,11 +166,9 @@ func (p *pulse) beat(now time.Time, ask bool) (asks, late, silent bool) {
 		return false, false, false
 	case open && now.Sub(p.asked[p.doubtful]) > silentFor && now.Sub(p.heard) > silentFor:
 		return false, false, true
-	case !ask || now.Before(p.muted):
+	case !ask || p.doubtful > 0:
 		return false, false, false
-	case open && now.Sub(p.asked[p.doubtful]) < lateAfter:
-		return false, false, false // it was a prompt
-	case open:
+	case open && now.Sub(p.asked[p.doubtful]) > lateAfter:
 		p.late = true
 		p.asked = append(p.asked, time.Time{})
 	default:
