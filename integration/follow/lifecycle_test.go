@@ -123,6 +123,7 @@ func TestObserversComeAndGoAtOnce(t *testing.T) {
 	clients := []*clientv3.Client{streams.dial(etcdtest.Shared(t)), streams.dial(etcdtest.Shared(t))}
 	ranges := []follow.Range{
 		follow.Prefix(prefix), follow.Prefix(prefix + "k0"), follow.Keys(prefix + "k00"), follow.Keys(prefix+"k01", prefix+"k02"),
+		whole(prefix),
 	}
 	rng := seeded(t)
 	s := newScribbler(oracle, prefix, rng)

@@ -240,7 +240,7 @@ func TestOnePrefixMayChangeForLongWhileTheOtherIsSilent(t *testing.T) {
 	s := newScribbler(oracle, prefix, seeded(t))
 	s.name = func(i int) string { return fmt.Sprintf("k%02d", i) }
 	start, before := time.Now(), calls.Count(etcdtest.WatchProgress)
-	for range 2000 {
+	for range 500 {
 		if err := s.put(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestOnePrefixMayChangeForLongWhileTheOtherIsSilent(t *testing.T) {
 	wrote := time.Now()
 	j.holds(t, soon, oracle, prefix)
 	j.compare(t, truth.under(t, prefix, s.rev))
-	t.Logf("2000 changes in %v, the last told %v later: %d changes of the view, %d questions",
+	t.Logf("500 changes in %v, the last told %v later: %d changes of the view, %d questions",
 		wrote.Sub(start), time.Since(wrote), j.count(isChange), calls.Count(etcdtest.WatchProgress)-before)
 	if n := j.count(isStale); n != 0 {
 		t.Errorf("%d interruptions", n)

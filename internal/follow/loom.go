@@ -1,7 +1,6 @@
 package follow
 
 import (
-	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -39,8 +38,9 @@ type loom struct {
 
 // proof is what an answer proves once all watches have passed its revision: that the view was current at a time.
 type proof struct {
-	asked    time.Time
+	asked    time.Time // zero for none
 	revision int64
+	late     bool // the answer was, which is a doubt about all up to there
 }
 
 // newLoom returns the loom of a connection of so many watches, whose ranges were read at a revision.
@@ -99,32 +99,34 @@ func (l *loom) repeat() (stuck bool) {
 }
 
 // answered notes an answer on the first watch, to a question that was sent at asked or later.
-func (l *loom) answered(asked time.Time, revision int64) {
-	if asked.IsZero() {
-		return
+func (l *loom) answered(asked time.Time, late bool, revision int64) {
+	if !asked.IsZero() {
+		l.first = min(max(promptAfter, 2*time.Since(asked)), askEvery*beatEvery)
 	}
-	l.first = min(max(promptAfter, 2*time.Since(asked)), askEvery*beatEvery)
-	if revision >= l.passed[0] { // else it is of a member that lags behind, and proves nothing
-		l.proofs = append(l.proofs, proof{asked, revision})
+	if revision < l.passed[0] {
+		asked = time.Time{} // it is of a member that lags behind, and proves nothing
 	}
+	l.proofs = append(l.proofs, proof{asked, revision, late})
 }
 
-// proven returns the newest of the proofs that are reached, if there is one.
-func (l *loom) proven() (p proof, reached bool) {
-	n, _ := slices.BinarySearchFunc(l.proofs, l.complete+1, func(p proof, revision int64) int { return int(p.revision - revision) })
-	if n == 0 {
-		return proof{}, false
+// reached takes in the proofs that are, and reports whether one of them was late.
+func (l *loom) reached(prove func(asked time.Time, revision int64)) (late bool) {
+	for len(l.proofs) > 0 && l.proofs[0].revision <= l.complete {
+		p := l.proofs[0]
+		l.proofs = l.proofs[1:]
+		late = late || p.late
+		if !p.asked.IsZero() {
+			prove(p.asked, p.revision)
+		}
 	}
-	p, l.proofs = l.proofs[n-1], l.proofs[n:]
-	return p, true
+	return late
 }
 
 // weave takes in one response of one of several watches that are one whole.
 func (v *view) weave(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt, error) {
 	l, d := s.loom, none
 	if resp.IsProgressNotify() {
-		var err error
-		if d, err = v.passed(s, watch, resp.Header.GetRevision()); err != nil {
+		if err := v.passed(s, watch, resp.Header.GetRevision()); err != nil {
 			return d, err
 		}
 	} else {
@@ -142,8 +144,8 @@ func (v *view) weave(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt
 	}
 	v.revision = max(v.revision, l.complete)
 	v.pulse.event(v.revision)
-	if p, reached := l.proven(); reached {
-		v.pulse.prove(p.asked, p.revision)
+	if l.reached(v.pulse.prove) {
+		d = grave // and not before: it is to be compared with etcd as of now
 	}
 	if len(events) > 0 {
 		v.tell(v.step(events))
@@ -153,15 +155,12 @@ func (v *view) weave(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt
 }
 
 // passed takes in an answer about progress on one of several watches. It comes on each of them; the first one's are counted.
-func (v *view) passed(s *stretch, watch int, revision int64) (doubt, error) {
-	l, d := s.loom, none
+func (v *view) passed(s *stretch, watch int, revision int64) error {
+	l := s.loom
 	known := l.passed[watch]
 	if watch == 0 {
 		asked, late := v.pulse.answered()
-		if late {
-			d = grave
-		}
-		l.answered(asked, revision)
+		l.answered(asked, late, revision)
 		known = max(known, s.heard)
 		s.heard = v.heard.Get() // the next question is yet to be asked
 	}
@@ -172,7 +171,7 @@ func (v *view) passed(s *stretch, watch int, revision int64) (doubt, error) {
 	case behind.IsZero():
 		*behind = time.Now()
 	case time.Since(*behind) > silentFor:
-		return d, errWentBack
+		return errWentBack
 	}
-	return d, nil
+	return nil
 }

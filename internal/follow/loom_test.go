@@ -14,6 +14,7 @@ type asked struct {
 	*loom
 	pulse   *pulse
 	prompts []bool // that were sent: asked again
+	late    bool   // an answer was, and is reached
 }
 
 func newAsked() *asked {
@@ -39,8 +40,8 @@ func (a *asked) event(watch int, rev int64) {
 // answer has an answer come on a watch.
 func (a *asked) answer(watch int, rev int64) {
 	if watch == 0 {
-		at, _ := a.pulse.answered()
-		a.answered(at, rev)
+		at, late := a.pulse.answered()
+		a.answered(at, late, rev)
 	}
 	a.pass(watch, rev)
 	a.step()
@@ -49,9 +50,7 @@ func (a *asked) answer(watch int, rev int64) {
 func (a *asked) step() {
 	before := a.complete
 	a.release()
-	if p, reached := a.proven(); reached {
-		a.pulse.prove(p.asked, p.revision)
-	}
+	a.late = a.reached(a.pulse.prove) || a.late
 	a.press(a.complete > before)
 }
 
