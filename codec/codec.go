@@ -27,6 +27,8 @@ const (
 	FormatJSON
 	// FormatYAML reads and writes YAML only. JSON is nearly always YAML too, and is read.
 	FormatYAML
+	// FormatTOML reads and writes TOML only.
+	FormatTOML
 )
 
 // Document is the [Codec] of a value that is written as one document. The zero Document is [Auto].
@@ -60,6 +62,9 @@ func JSON[T any]() Document[T] { return Document[T]{Format: FormatJSON} }
 
 // YAML returns the codec of T in YAML alone. It uses json tags; see the package comment.
 func YAML[T any]() Document[T] { return Document[T]{Format: FormatYAML} }
+
+// TOML returns the codec of T in TOML alone. It uses json tags; see the package comment.
+func TOML[T any]() Document[T] { return Document[T]{Format: FormatTOML} }
 
 // Decode reads data as one document. The error is an [*Error].
 func (d Document[T]) Decode(data []byte) (T, error) {
@@ -109,6 +114,8 @@ func (d Document[T]) decode(data []byte, t reflect.Type, dst *T) (format string,
 		return "json", f
 	case d.Format == FormatYAML, d.Format == FormatAuto:
 		return "yaml", decodeYAML(data, planOf(t), d.Strict, t, dst)
+	case d.Format == FormatTOML:
+		return "toml", decodeTOML(data, planOf(t), d.Strict, t, dst)
 	}
 	return "text", &fault{off: -1, rule: ruleFormat}
 }
@@ -118,15 +125,19 @@ func (d Document[T]) encode(t reflect.Type, v *T) (format string, data []byte, f
 	case d.Format == FormatAuto && isScalar(t):
 		data, f = encodeScalar(reflect.ValueOf(v).Elem())
 		return "text", data, f
-	case d.Format < FormatAuto || d.Format > FormatYAML:
+	case d.Format < FormatAuto || d.Format > FormatTOML:
 		return "text", nil, &fault{rule: ruleFormat}
 	}
 	data, f = encodeJSON(v, planOf(t))
-	if f != nil || d.Format != FormatYAML {
-		return "json", data, f
+	switch {
+	case f == nil && d.Format == FormatYAML:
+		data, f = encodeYAML(data)
+		return "yaml", data, f
+	case f == nil && d.Format == FormatTOML:
+		data, f = encodeTOML(data, planOf(t))
+		return "toml", data, f
 	}
-	data, f = encodeYAML(data)
-	return "yaml", data, f
+	return "json", data, f
 }
 
 const ruleFormat = "Document.Format is none of the package's"

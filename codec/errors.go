@@ -25,7 +25,7 @@ const byteOrderMark = "\ufeff"
 type Error struct {
 	Op     string // "decode" or "encode"
 	Type   string // the Go type asked for
-	Format string // what the document was taken for: "json", "yaml" or "text"
+	Format string // what the document was taken for: "json", "yaml", "toml" or "text"
 
 	// Line and Column count from 1, in characters; zero is unknown. With a Line but no Column the place
 	// is approximate.

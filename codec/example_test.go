@@ -53,3 +53,41 @@ func ExampleDocument() {
 	// Output:
 	// codec: decode codec_test.Limits: json line 1, column 2: a field that the type does not have
 }
+
+// TOML is read with the json tags that serve the other formats.
+func ExampleTOML() {
+	c := codec.TOML[Limits]()
+	v, err := c.Decode([]byte("rps = 100\ntimeout = '30s'\n"))
+	fmt.Println(v.RPS, v.Timeout, err)
+
+	_, err = c.Decode([]byte("rps = 100\ntimeout = 30\n"))
+	fmt.Println(err)
+
+	data, _ := c.Encode(v)
+	fmt.Print(string(data))
+	// Output:
+	// 100 30s <nil>
+	// codec: decode codec_test.Limits: toml line 2, column 11: field timeout: a duration needs a unit, as in 30s
+	// rps = 100
+	// timeout = '30s'
+}
+
+// A Size is written with its unit, in documents and bare.
+func ExampleSize() {
+	type upload struct {
+		Body  codec.Size `json:"body"`
+		Queue codec.Size `json:"queue"`
+	}
+	v, err := codec.Auto[upload]().Decode([]byte("body: 1.5GiB\nqueue: 4096\n"))
+	fmt.Println(v.Body, v.Queue, int64(v.Body), err)
+
+	_, err = codec.Auto[codec.Size]().Decode([]byte("10M"))
+	fmt.Println(err)
+
+	data, _ := codec.JSON[upload]().Encode(upload{Body: 10 * codec.MiB, Queue: 5_000_000})
+	fmt.Println(string(data))
+	// Output:
+	// 1536MiB 4KiB 1610612736 <nil>
+	// codec: decode codec.Size: text line 1, column 1: k, M, G, T, P and E alone are ambiguous in a size: write KiB for 1024, or kB for 1000
+	// {"body":"10MiB","queue":"5MB"}
+}

@@ -115,6 +115,78 @@ func FuzzYAML(f *testing.F) {
 	})
 }
 
+func FuzzTOML(f *testing.F) {
+	addSeeds(f)
+	for _, s := range []string{
+		"s = 'a'\ni = 0x10\nd = \"1h\"\nM.x.d = '1s'\nL = ['1s', 0]\nA = [1, {a = 1.5}]\n", "[[a]]\nb = 1\n[[a]]\n[a.b]\nc.d = [1.5, 2]\n", "a.'b.c'.\"\\u0064\\\"\" = true",
+		"a = \"\"\"\nx\\\n  y\"\"\"\"\"\nb = '''x'''''", "a = [ # c\n 1, # d\n]", "a = {b = [{c = 1}, {c = 2}], d.e = 'x'}", "a = 2026-11-21 09:30:00.5+01:00\nb = 09:30:00\nc = 2026-11-21", "a = -0.0\nb = +1e19\nc = nan", "a = [2026-11-21 09:30:00.5, 1.5, {b = 1.5, c = 09:30:00.1}]\nb = [1.5,\n2.5 # x\n]\nc = 1.5\n[d.e] # x.y\nf = 1",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		settled(t, TOML[any](), data)
+		settled(t, TOML[map[string]time.Duration](), data)
+		settled(t, TOML[map[string]map[string]Size](), data)
+		settled(t, TOML[map[string]string](), data)
+		if v, err := TOML[fuzzed]().Decode(data); err == nil {
+			_, _ = TOML[fuzzed]().Encode(v)
+		}
+		if len(data) < 1000 {
+			placed(t, data)
+		}
+
+		// Every value that JSON has is encoded so that it comes back, or not at all.
+		if v, err := JSON[map[string]any]().Decode(data); err == nil {
+			if encoded, err := TOML[map[string]any]().Encode(v); err == nil {
+				if got, err := TOML[map[string]any]().Decode(encoded); err != nil || !reflect.DeepEqual(got, v) {
+					t.Errorf("%q: %#v became %q became %#v (%v)", data, v, encoded, got, err)
+				}
+			}
+		}
+	})
+}
+
+// placed checks that every key and value of a TOML document is found in its text.
+func placed(t *testing.T, src []byte) {
+	t.Helper()
+	root, f := parseTOML(src)
+	if f != nil || boundTOML(src) != nil {
+		return
+	}
+	var walk func(v any, path []tomlStep)
+	walk = func(v any, path []tomlStep) {
+		off := placeTOML(src, path, false)
+		wrong := off < 0 && len(path) > 0
+		if !wrong && len(path) > 0 {
+			switch c := src[off]; v.(type) {
+			case string:
+				wrong = c != '"' && c != '\''
+			case bool:
+				wrong = c != 't' && c != 'f'
+			case int64:
+				wrong = c != '-' && c != '+' && !isDigit(c)
+			}
+		}
+		if len(path) > 0 && path[len(path)-1].key != nil {
+			wrong = wrong || placeTOML(src, path, true) < 0
+		}
+		if wrong {
+			t.Errorf("%q: %v at %+v is placed at %d", src, v, path, off)
+		}
+		switch v := v.(type) {
+		case map[string]any:
+			for key, item := range v {
+				walk(item, append(path[:len(path):len(path)], tomlStep{key: &key}))
+			}
+		case []any:
+			for i, item := range v {
+				walk(item, append(path[:len(path):len(path)], tomlStep{index: i}))
+			}
+		}
+	}
+	walk(root, nil)
+}
+
 func FuzzAuto(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"strings"
 	"testing"
@@ -39,7 +40,8 @@ func hostile() map[string]string {
 		}
 		return b.String()
 	}
-	return map[string]string{
+	docs := tomlHostile(size)
+	maps.Copy(docs, map[string]string{
 		"json arrays":           "[" + rep("[],") + "[]]",
 		"json objects":          "[" + rep("{},") + "{}]",
 		"json numbers":          "[" + rep("1,") + "1]",
@@ -93,7 +95,115 @@ func hostile() map[string]string {
 
 		"loop":       "a: &a [" + strings.Repeat("*a, ", 1000) + "]",
 		"merge loop": "a: &a {<<: [" + strings.Repeat("*a, ", 1000) + "*a]}",
+	})
+	return docs
+}
+
+// tomlHostile is what hostile has of TOML.
+func tomlHostile(size int) map[string]string {
+	rep := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	lines := func(format string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < size-64; i++ {
+			b.WriteString(strings.ReplaceAll(format, "$", fmt.Sprint(i)))
+		}
+		return b.String()
 	}
+	return map[string]string{
+		"toml arrays":                "a = [" + rep("[],") + "[]]",
+		"toml inline tables":         "a = [" + rep("{},") + "{}]",
+		"toml numbers":               "a = [" + rep("1,") + "1]",
+		"toml floats":                "a = [" + rep("1.5,") + "1]",
+		"toml long number":           "a = " + rep("1"),
+		"toml long float":            "a = 0." + rep("1"),
+		"toml long exponent":         "a = 1e" + rep("9"),
+		"toml long hexadecimal":      "a = 0x0" + rep("0"),
+		"toml underscores":           "a = 1" + rep("_1"),
+		"toml deep arrays":           "a = " + rep("["),
+		"toml deep, closed":          "a = " + strings.Repeat("[", size/2) + strings.Repeat("]", size/2),
+		"toml 10,000 levels":         "a = " + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000),
+		"toml deep inline tables":    rep("a={"),
+		"toml deep mixture":          "a = " + rep("[{a="),
+		"toml dotted key":            rep("a.") + "a = 1",
+		"toml dotted key, 10,000":    strings.Repeat("a.", 10_000) + "a = 1",
+		"toml dotted quoted key":     rep(`"".`) + "a = 1",
+		"toml dotted in inline":      "a = {" + rep("a.") + "a = 1}",
+		"toml dotted name":           "[" + rep("a.") + "a]",
+		"toml dotted keys":           lines("a.b.c$.d = 1\n"),
+		"toml keys":                  lines("k$ = 1\n"),
+		"toml quoted keys":           lines("\"k\\u0061$\" = 1\n"),
+		"toml inline keys":           "a = {" + lines("k$=1,") + "k=1}",
+		"toml inline keys over":      "a = {\n" + lines("k$=1,\n") + "k=1}",
+		"toml tables":                lines("[t$]\n"),
+		"toml array tables":          rep("[[t]]\n"),
+		"toml array tables, nested":  "[[t]]\n" + rep("[[t.t]]\n"),
+		"toml empty array tables":    rep("[[t]]\n[t.a]\n"),
+		"toml long key":              rep("a") + " = 1",
+		"toml long key, many below":  "['" + strings.Repeat("a", size/2) + "']\n" + lines("k$=1\n")[:size/8] + "\nx = inf",
+		"toml long string":           `a = "` + rep(`\n`) + `"`,
+		"toml long escapes":          `a = "` + rep(`\U0001f600`) + `"`,
+		"toml long literal":          "a = '" + rep("a") + "'",
+		"toml long block":            `a = """` + rep("a\n") + `"""`,
+		"toml long block of escapes": `a = """` + rep("\\\n  ") + `"""`,
+		"toml long block of quotes":  `a = """` + rep(`""\"`) + `"""`,
+		"toml unclosed string":       `a = "` + rep(`\n`),
+		"toml unclosed block":        `a = """` + rep(`\n`),
+		"toml unclosed strings":      rep(`"\`),
+		"toml many strings":          "a = [" + rep(`"\n",`) + "]",
+		"toml comments":              rep("#\n"),
+		"toml comments in an array":  "a = [" + rep("#\n") + "]",
+		"toml blank lines":           rep("\n") + "a = zz",
+		"toml carriage returns":      rep("\r\n") + "a = 1",
+		"toml dates":                 "a = [" + rep("2026-11-21T09:30:00+01:00,") + "]",
+		"toml long date":             "a = 2026-11-21T09:30:00." + rep("1"),
+		"toml spaces":                "a " + rep(" ") + "= 1",
+		"toml marks":                 rep("="),
+		"toml points":                rep("."),
+		"toml brackets":              rep("]"),
+	}
+}
+
+// tomlAtTheLimit is documents of TOML that stay just under the bound on entries, in the ways that cost most.
+func tomlAtTheLimit() map[string]string {
+	const left = maxEntries - 100
+	rep := func(weight int, format string) string {
+		var b strings.Builder
+		for i := range left / weight {
+			b.WriteString(strings.ReplaceAll(format, "$", fmt.Sprint(i)))
+		}
+		return b.String()
+	}
+	return map[string]string{
+		"toml keys":              rep(5, "k$=1\n"),
+		"toml keys of one size":  keysOfOneSize(left / tomlWeight),
+		"toml quoted keys":       rep(5, "\"\\u0061$\"=1\n"),
+		"toml dotted keys":       rep(10, "a.k$=1\n"),
+		"toml deep dotted keys":  rep(500, strings.Repeat("a.", 98)+"k$=1\n"),
+		"toml wide dotted keys":  rep(50, strings.Repeat("k$.", 9)+"k$=1\n"),
+		"toml tables":            rep(5, "[t$]\n"),
+		"toml array tables":      rep(10, "[[t]]\n"),
+		"toml tables in array":   rep(25, "[[t]]\n[t.x$]\n"),
+		"toml inline keys":       "a={" + rep(6, "k$=1,") + "}",
+		"toml inline tables":     "a=[" + rep(11, "{k$=1},") + "]",
+		"toml arrays":            "a=[" + rep(6, "[],") + "]",
+		"toml arrays, then keys": "a=[" + rep(12, "[],") + "]\n" + rep(10, "k$=1\n"),
+		"toml numbers":           "a=[" + rep(1, "1,") + "]",
+		"toml floats":            "a=[" + rep(1, "0.1,") + "]",
+		"toml strings":           "a=[" + rep(1, `"\n",`) + "]",
+		"toml dates":             "a=[" + rep(1, "2026-11-21T09:30:00+01:00,") + "]",
+		"toml local dates":       "a=[" + rep(1, "2026-11-21,") + "]",
+		"toml with a fault":      rep(5, "k$=1\n") + "x = inf",
+		"toml with a late fault": "a=[" + rep(1, "1,") + "inf]",
+		"toml defined twice":     rep(5, "k$=1\n") + "k0=1",
+	}
+}
+
+func keysOfOneSize(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "key%09d=1\n", i)
+	}
+	return b.String()
 }
 
 // atTheLimit is documents that stay just under the bound on entries, in the ways that cost most.
@@ -105,7 +215,8 @@ func atTheLimit() map[string]string {
 		}
 		return b.String()
 	}
-	return map[string]string{
+	docs := tomlAtTheLimit()
+	maps.Copy(docs, map[string]string{
 		"hexadecimal keys":   rep(1, "0x$: 1\n"),
 		"keys":               rep(1, "$: 1\n"),
 		"keys without value": rep(1, "$:\n"),
@@ -131,7 +242,8 @@ func atTheLimit() map[string]string {
 		"deep, then wide":    strings.Repeat("- ", 9000) + "\n" + strings.Repeat("- a\n", maxEntries-9010),
 		"deep, again":        strings.Repeat(strings.Repeat("- ", 9000)+"\n", 4),
 		"merges":             "a: &a {" + rep(3, "k$,") + "}\nb:\n" + strings.Repeat("- {<<: *a}\n", 1000),
-	}
+	})
+	return docs
 }
 
 // TestAHostileDocumentCostsBoundedTimeAndMemory counts all that is allocated, which is more than is in
@@ -142,6 +254,7 @@ func TestAHostileDocumentCostsBoundedTimeAndMemory(t *testing.T) {
 		"any":    decoder(Auto[any]()),
 		"struct": decoder(Auto[struct{ X, A []time.Duration }]()),
 		"yaml":   decoder(YAML[any]()),
+		"toml":   decoder(TOML[any]()),
 	}
 	if raceEnabled {
 		maxMiB, maxTime = 100, 20*time.Second

@@ -70,7 +70,7 @@ func parseScalar(text, trimmed string, v reflect.Value) (rule string) {
 	t := v.Type()
 	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if u.UnmarshalText([]byte(trimmed)) != nil {
-			return "not a valid " + t.String()
+			return ruleOf(t, []byte(trimmed), false)
 		}
 		return ""
 	}

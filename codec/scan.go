@@ -88,7 +88,7 @@ func (s *scan) value(p *plan) *fault {
 			return f
 		}
 		if json.Unmarshal(s.src[start:s.pos], reflect.New(p.typ).Interface()) != nil {
-			return &fault{off: start, rule: "not a valid " + p.typ.String()}
+			return &fault{off: start, rule: ruleOf(p.typ, s.src[start:s.pos], true)}
 		}
 		return nil
 	}

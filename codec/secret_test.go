@@ -48,6 +48,7 @@ func TestNoErrorQuotesTheDocument(t *testing.T) {
 		R url.URL       `json:"r"`
 		K map[int]int   `json:"k"`
 		Y []byte        `json:"y"`
+		Z Size          `json:"z"`
 	}
 	var docs []string
 	// A value in each field, in each form.
@@ -56,7 +57,8 @@ func TestNoErrorQuotesTheDocument(t *testing.T) {
 		for _, value := range []string{
 			`"CANARY"`, `["CANARY"]`, `{"CANARY": "CANARY"}`, `"1CANARY"`, `"CANARY\u0041"`, `{"n": "CANARY"}`, `CANARY`, `"CANARY`, `'CANARY`, `{"a": CANARY}`, `[CANARY`,
 		} {
-			docs = append(docs, fmt.Sprintf(`{%q: %s}`, field, value), field+": "+value, field+":\n- "+value)
+			docs = append(docs, fmt.Sprintf(`{%q: %s}`, field, value), field+": "+value, field+":\n- "+value,
+				field+" = "+value, "["+field+"]\nx = "+value, "[["+field+"]]\nn = "+value, "x."+field+" = "+value)
 		}
 	}
 	docs = append(docs, strings.Split(`CANARY
@@ -101,7 +103,44 @@ CANARY: .CANARY
 true CANARY
 {"unknown": CANARY}
 {"unknown": "CANARY"}
-{"n": 1, "CANARY": 2}`, "\n")...)
+{"n": 1, "CANARY": 2}
+CANARY = 1
+CANARY = CANARY
+CANARY = "CANARY" CANARY
+CANARY = 1~CANARY = 2
+CANARY = {CANARY = 1, CANARY = 2}
+CANARY = 1~[CANARY]
+CANARY = []~[[CANARY]]
+[CANARY]~[CANARY]
+[CANARY
+[CANARY] CANARY
+[[CANARY]
+CANARY.CANARY = 1~CANARY = 2
+CANARY = "\CANARY"
+CANARY = "\uCANARY"
+CANARY = 'CANARY
+CANARY = '''CANARY
+CANARY = [CANARY
+CANARY = ["CANARY" "CANARY"]
+CANARY = {CANARY
+CANARY = 0xCANARY
+CANARY = 0CANARY
+CANARY = 1_CANARY
+CANARY = 1.CANARY
+CANARY = 1eCANARY
+CANARY = 1e9999CANARY
+CANARY = tCANARY
+CANARY = inCANARY
+CANARY = 2026-CANARY
+CANARY = 2026-11-21TCANARY
+CANARY = 09:CANARY
+CANARY = infCANARY
+n = 1~CANARY = 2
+n = 1234567
+z = "CANARY"
+z = "1.5CANARY"
+z = 1234567.5
+CANARY = +CANARY`, "\n")...)
 
 	failed := 0
 	for _, doc := range docs {
@@ -112,7 +151,8 @@ true CANARY
 				decoder(Auto[map[string]inner]()), decoder(Auto[[]int8]()), decoder(YAML[any]()), decoder(JSON[any]()),
 				decoder(Auto[int8]()), decoder(Auto[uint16]()), decoder(Auto[bool]()), decoder(Auto[float32]()), decoder(Auto[time.Duration]()),
 				decoder(Auto[chattyText]()), decoder(Auto[chatty]()), decoder(Auto[time.Time]()), decoder(Auto[netip.Addr]()), decoder(Auto[big.Int]()),
-				decoder(YAML[int8]()), decoder(JSON[time.Duration]()),
+				decoder(YAML[int8]()), decoder(JSON[time.Duration]()), decoder(Auto[Size]()), decoder(JSON[Size]()),
+				decoder(Document[inner]{Format: FormatTOML, Strict: true}), decoder(TOML[inner]()), decoder(TOML[any]()), decoder(TOML[map[string]inner]()), decoder(TOML[map[string]int8]()),
 			} {
 				err := decode(data)
 				if err == nil {
@@ -139,6 +179,14 @@ true CANARY
 		func() ([]byte, error) { return JSON[json.Number]().Encode(canary) },
 		func() ([]byte, error) { return Auto[[]json.RawMessage]().Encode([]json.RawMessage{[]byte(canary)}) },
 		func() ([]byte, error) { return String().Encode(canary + "\x00") },
+		func() ([]byte, error) {
+			return TOML[map[string]chattyText]().Encode(map[string]chattyText{canary: {canary}})
+		},
+		func() ([]byte, error) { return TOML[map[string]any]().Encode(map[string]any{canary: nil}) },
+		func() ([]byte, error) { return TOML[string]().Encode(canary) },
+		func() ([]byte, error) {
+			return TOML[map[string]json.Number]().Encode(map[string]json.Number{canary: "1e999"})
+		},
 	} {
 		if _, err := encode(); err == nil {
 			t.Error("encoded")
