@@ -39,8 +39,12 @@
 // does not panic unless a method of T does.
 //
 // An error says where and which rule, and never what was there: values may be secrets, and errors end
-// up in logs. It is an [*Error]. Nothing is wrapped, because the errors of encoding/json, strconv and
-// of types that decode themselves quote the value.
+// up in logs. It is an [*Error]. Nothing is wrapped but [ErrNotSealed], [ErrUnknownKey] and
+// [ErrNotOpened], because the errors of encoding/json, strconv, the parsers and of types that decode
+// themselves quote the value.
+//
+// [Sealed] keeps a value secret in etcd: it is encrypted with a key of a [Keyring] (AES-256-GCM) and bound
+// to its path, so that it opens nowhere else. Decode refuses what is not sealed.
 //
 // What Encode writes, Decode reads, and gets an equal value if T survives encoding/json.
 //

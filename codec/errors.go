@@ -20,12 +20,13 @@ const (
 // drops it.
 const byteOrderMark = "\ufeff"
 
-// Error is what Decode and Encode of this package return: where, and which rule was broken, but never
-// what the document holds there. It wraps nothing, see the package comment.
+// Error is what this package returns for a document: where, and which rule was broken, but never what the
+// document holds there. It wraps [ErrNotSealed], [ErrUnknownKey] or [ErrNotOpened], or nothing; see the
+// package comment.
 type Error struct {
-	Op     string // "decode" or "encode"
-	Type   string // the Go type asked for
-	Format string // what the document was taken for: "json", "yaml", "toml" or "text"
+	Op     string // "decode", "encode", "open" or "seal"
+	Type   string // the Go type asked for; empty for "open" and "seal"
+	Format string // what the document was taken for: "json", "yaml", "toml", "text" or "sealed"
 
 	// Line and Column count from 1, in characters; zero is unknown. With a Line but no Column the place
 	// is approximate.
@@ -37,13 +38,22 @@ type Error struct {
 
 	// Rule says what is wrong, in words.
 	Rule string
+
+	is error // a sentinel, or nil
 }
+
+// Unwrap returns the sentinel that the error is matched by, or nil.
+func (e *Error) Unwrap() error { return e.is }
 
 // Error returns all of it in one line, as in "codec: decode app.Limits: yaml line 3, column 9: field
 // rate.every: a duration needs a unit, as in 30s".
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "codec: %s %s: %s", e.Op, e.Type, e.Format)
+	fmt.Fprintf(&b, "codec: %s", e.Op)
+	if e.Type != "" {
+		fmt.Fprintf(&b, " %s", e.Type)
+	}
+	fmt.Fprintf(&b, ": %s", e.Format)
 	switch {
 	case e.Column > 0:
 		fmt.Fprintf(&b, " line %d, column %d", e.Line, e.Column)
@@ -99,9 +109,11 @@ func checkText(data []byte) *fault {
 	return nil
 }
 
+const ruleLarge = "larger than 1572864 bytes"
+
 func checkSize(data []byte) *fault {
 	if len(data) > MaxSize {
-		return &fault{off: -1, rule: fmt.Sprintf("larger than %d bytes", MaxSize)}
+		return &fault{off: -1, rule: ruleLarge}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package codec_test
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -90,4 +91,59 @@ func ExampleSize() {
 	// 1536MiB 4KiB 1610612736 <nil>
 	// codec: decode codec.Size: text line 1, column 1: k, M, G, T, P and E alone are ambiguous in a size: write KiB for 1024, or kB for 1000
 	// {"body":"10MiB","queue":"5MB"}
+}
+
+// A password is sealed for its key: whoever reads etcd, or puts it under another key, has nothing of it.
+func ExampleSealed() {
+	type credentials struct {
+		User     string `json:"user"`
+		Password string `json:"password"`
+	}
+	// From a file that only this program may read: codec.LoadKeyring("/etc/mail/keyring").
+	ring, err := codec.ParseKeyring([]byte("2026-11  YW4gZXhhbXBsZSBvbmx5OiBuZXZlciB1c2UgdGhpcyE=\n"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	c := codec.Sealed(ring, "/config/prod/mail/login", codec.Auto[credentials]())
+	data, _ := c.Encode(credentials{"mailer", "correct horse"})
+	fmt.Println(string(data[:26]), codec.IsSealed(data))
+
+	v, err := c.Decode(data)
+	fmt.Println(v.User, v.Password, err)
+
+	_, err = codec.Sealed(ring, "/config/dev/mail/login", codec.Auto[credentials]()).Decode(data)
+	fmt.Println(errors.Is(err, codec.ErrNotOpened), err)
+
+	_, err = c.Decode([]byte(`{"user": "mailer", "password": "correct horse"}`))
+	fmt.Println(errors.Is(err, codec.ErrNotSealed), err)
+	// Output:
+	// etcdkit:sealed:v1:2026-11: true
+	// mailer correct horse <nil>
+	// true codec: decode codec_test.credentials: sealed: it does not open: sealed with another key or for another path, or changed since
+	// true codec: decode codec_test.credentials: sealed: not sealed, though it must be
+}
+
+// After a rotation the old keys still open. What they sealed is sealed again, one value after the other.
+func ExampleKeyring() {
+	const path = "/config/prod/mail/login"
+	before, _ := codec.ParseKeyring([]byte("2026-05  YW4gb2xkZXIgZXhhbXBsZTogZG8gbm90IHVzZSBpdCE=\n"))
+	sealed, _ := before.Seal(path, []byte("correct horse"))
+
+	ring, err := codec.ParseKeyring([]byte(`
+2026-11  YW4gZXhhbXBsZSBvbmx5OiBuZXZlciB1c2UgdGhpcyE=   # the first line seals
+2026-05  YW4gb2xkZXIgZXhhbXBsZTogZG8gbm90IHVzZSBpdCE=
+`))
+	fmt.Println(ring, err)
+	if id, ok := codec.KeyID(sealed); ok && id != ring.Current() {
+		plain, err := ring.Open(path, sealed)
+		fmt.Println(id, string(plain), err)
+		sealed, _ = ring.Seal(path, plain)
+	}
+	id, _ := codec.KeyID(sealed)
+	fmt.Println(id)
+	// Output:
+	// keyring of 2026-11, 2026-05 <nil>
+	// 2026-05 correct horse <nil>
+	// 2026-11
 }

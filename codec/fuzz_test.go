@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -176,15 +177,71 @@ func placed(t *testing.T, src []byte) {
 		switch v := v.(type) {
 		case map[string]any:
 			for key, item := range v {
-				walk(item, append(path[:len(path):len(path)], tomlStep{key: &key}))
+				walk(item, append(slices.Clip(path), tomlStep{key: &key}))
 			}
 		case []any:
 			for i, item := range v {
-				walk(item, append(path[:len(path):len(path)], tomlStep{index: i}))
+				walk(item, append(slices.Clip(path), tomlStep{index: i}))
 			}
 		}
 	}
 	walk(root, nil)
+}
+
+func FuzzOpen(f *testing.F) {
+	ring := mustRing(f, "k1", "k2")
+	addSeeds(f)
+	for _, plain := range []string{"", "x", "{}", "timeout: 30s\n"} {
+		sealed := mustSeal(f, ring, sealPath, plain)
+		f.Add(sealed)
+		f.Add(append(sealed, '\n'))
+		f.Add(bytes.Replace(sealed, []byte("k1"), []byte("k2"), 1))
+		f.Add(sealed[:len(sealed)-1])
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		before := bytes.Clone(data)
+		plain, err := ring.Open(sealPath, data)
+		if !bytes.Equal(data, before) {
+			t.Errorf("%q was changed to %q", before, data)
+		}
+		if err != nil {
+			refused(t, ring, sealPath, data)
+		} else if id, ok := KeyID(data); !ok || !IsSealed(data) || id != "k1" {
+			t.Errorf("%q: opened to %q, but its key is %q, %v", data, plain, id, ok)
+		}
+		settled(t, Sealed(ring, sealPath, Auto[map[string]time.Duration]()), data)
+
+		// What is sealed is opened, under its own path only.
+		sealed, err := ring.Seal(string(data)+"/", data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ring.Open(string(data)+"/", sealed); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%q became %q became %q (%v)", data, sealed, got, err)
+		}
+		refused(t, ring, string(data), sealed)
+		if _, err := ParseKeyring(data); err != nil && len(data) > 8 && bytes.Contains([]byte(err.Error()), data) {
+			t.Errorf("%q: %v", data, err)
+		}
+	})
+}
+
+func FuzzSize(f *testing.F) {
+	for _, s := range []string{"0", "512", "64KiB", "10MB", "1.5GiB", "5k", "5Mb", "-1", "9223372036854775807", "8EiB", "0.0009765625MiB", " 1 kB "} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseSize(text)
+		if err != nil {
+			return
+		}
+		if back, err := ParseSize(s.String()); s < 0 || err != nil || back != s {
+			t.Errorf("%q became %d became %q became %d (%v)", text, s, s.String(), back, err)
+		}
+		if v, err := Auto[Size]().Decode([]byte(text)); err != nil || v != s {
+			t.Errorf("%q: a scalar is %d, a text %d (%v)", text, v, s, err)
+		}
+	})
 }
 
 func FuzzAuto(f *testing.F) {

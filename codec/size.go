@@ -122,7 +122,7 @@ func sizeUnit(text string) (bytes int64, rule string) {
 		return 1, ""
 	case text == "b":
 		return 0, ruleSizeBits
-	case len(lower) == 1 && strings.Contains("kmgtpe", lower):
+	case len(lower) == 1 && strings.IndexByte("kmgtpe", lower[0]) >= 0:
 		return 0, ruleSizeBare
 	case strings.IndexByte("0123456789.,+-_", text[0]) >= 0: // not a unit, but more of a number
 		return 0, ruleSize
