@@ -38,6 +38,12 @@
 // and Err says that it is in use; without one, Open waits for the key. A default for an absent key is a
 // decision. For an etcd that cannot be reached it would be a guess, so there Open fails, with or without one.
 //
+// # All keys below a prefix
+//
+// [OpenMap] does the same for every key below a prefix, as one [Map]: a system's own small state, such as tenants, shards or
+// switches. What a Value promises of its document a Map promises of each, and a bad one harms no other. All of it is of
+// one revision. A key that is deleted is gone from it, for there the keys are what is kept.
+//
 // # Limits
 //
 // The value is shared by all who get it: what its pointers, maps and slices lead to must not be written to. A

@@ -79,8 +79,11 @@ func next[T any](t testing.TB, from <-chan config.Snapshot[T]) config.Snapshot[T
 	return etcdtest.Receive(t, soon, "the next change", from)
 }
 
+// failing is a Value or a Map.
+type failing interface{ Err() error }
+
 // becomes waits until v.Err says that: a sentinel, or nil.
-func becomes[T any](t testing.TB, v *config.Value[T], want error) {
+func becomes(t testing.TB, v failing, want error) {
 	t.Helper()
 	until(t, v, fmt.Sprintf("Err becomes %v", want), func(err error) bool {
 		if want == nil {
@@ -91,7 +94,7 @@ func becomes[T any](t testing.TB, v *config.Value[T], want error) {
 }
 
 // until waits until v.Err is as it should be.
-func until[T any](t testing.TB, v *config.Value[T], what string, holds func(error) bool) {
+func until(t testing.TB, v failing, what string, holds func(error) bool) {
 	t.Helper()
 	etcdtest.Eventually(t, soon, what, func(context.Context) error {
 		switch err := v.Err(); {
