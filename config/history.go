@@ -141,7 +141,23 @@ func (s *Store) VersionAt(ctx context.Context, key string, at time.Time) (Versio
 
 // Diff returns what differs between two versions of a key; 0 is the one that the key holds. [ErrNoVersion] says which is not there.
 func (s *Store) Diff(ctx context.Context, key string, a, b int64) (Diff, error) {
-	panic("not yet")
+	x, err := s.Version(ctx, key, a)
+	if err != nil {
+		return Diff{}, err
+	}
+	y, err := s.Version(ctx, key, b)
+	if err != nil {
+		return Diff{}, err
+	}
+	for _, v := range []Version{x, y} {
+		if v.Omitted || v.Kind == Malformed {
+			return Diff{}, fmt.Errorf("config %q: %w: the value of version %d was not kept", key, ErrNoVersion, v.Number)
+		}
+	}
+	d := DiffValues(x.Value, y.Value)
+	x.Value, y.Value = nil, nil
+	d.Key, d.A, d.B = key, x, y
+	return d, nil
 }
 
 // record is a version of a key as it was read.
