@@ -2,14 +2,21 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"iter"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/internal/call"
 )
 
 // Entry is a key as it was at a revision.
 type Entry struct {
 	Key      string
-	Value    []byte // nil in what Keys returns
+	Value    []byte // not in what Keys returns
 	Revision int64  // at which it was last written
 	Created  int64  // revision at which it was created
 	Writes   int64  // how often it was written since, as etcd counts
@@ -24,50 +31,103 @@ type Listing struct {
 // CompactedError says that etcd does not have a revision any more.
 type CompactedError struct {
 	Revision int64 // that was asked for
-	Oldest   int64 // that can be read
+	Oldest   int64 // that can be read; 0 if that could not be found out
 }
 
 // Error names both.
 func (e *CompactedError) Error() string {
+	if e.Oldest == 0 {
+		return fmt.Sprintf("config: revision %d was compacted", e.Revision)
+	}
 	return fmt.Sprintf("config: revision %d was compacted, the oldest that can be read is %d", e.Revision, e.Oldest)
 }
 
-// EditKind says what a change did.
-type EditKind string
-
-const (
-	// KeyCreated is a key that did not exist before.
-	KeyCreated EditKind = "created"
-
-	// KeyChanged is a key that was written again.
-	KeyChanged EditKind = "changed"
-
-	// KeyRemoved is a key that was deleted.
-	KeyRemoved EditKind = "removed"
-)
-
-// Edit is a change of a key.
-type Edit struct {
-	Kind     EditKind
-	Key      string
-	Value    []byte // nil if the key was removed
-	Revision int64  // of the change
-	Writes   int64  // how often the key was written since it was created, as etcd counts; 0 if it was removed
-}
+// Unwrap makes it etcd's own error.
+func (e *CompactedError) Unwrap() error { return rpctypes.ErrCompacted }
 
 // At returns the keys below a prefix as they were at one revision; 0 is the newest. The empty prefix is the environment.
 //
 // A revision that was compacted is a *[CompactedError], one that etcd has not reached rpctypes.ErrFutureRev.
 func (s *Store) At(ctx context.Context, prefix string, revision int64) (Listing, error) {
-	panic("not yet")
+	below, err := s.prefix(prefix)
+	if err == nil && revision < 0 {
+		err = errors.New("config: a revision must be positive, or 0 for the newest")
+	}
+	if err != nil {
+		return Listing{}, err
+	}
+	return s.list(ctx, below, revision)
 }
 
 // Keys is as At of the newest revision, without the values.
-func (s *Store) Keys(ctx context.Context, prefix string) (Listing, error) { panic("not yet") }
+func (s *Store) Keys(ctx context.Context, prefix string) (Listing, error) {
+	below, err := s.prefix(prefix)
+	if err != nil {
+		return Listing{}, err
+	}
+	return s.list(ctx, below, 0, clientv3.WithKeysOnly())
+}
 
-// Watch yields every change below a prefix from a revision on, in order, each once; 0 is from now on. The empty prefix is the
-// environment. It goes on over disconnects, and ends when ctx does, or the loop. If changes cannot be had any more as etcd was
-// compacted, it yields a *[CompactedError] last; any other error, as etcd's refusal, ends it too.
-func (s *Store) Watch(ctx context.Context, prefix string, from int64) iter.Seq2[Edit, error] {
-	panic("not yet")
+// Bounds of a page: keys, and how many bytes of values should come at once.
+const (
+	firstPage = 100
+	mostPage  = 5000
+	fewBytes  = 1 << 20
+	manyBytes = 8 << 20
+)
+
+// list reads the keys below a prefix at one revision, page by page.
+func (s *Store) list(ctx context.Context, below string, revision int64, opts ...clientv3.OpOption) (Listing, error) {
+	newest := revision == 0
+	l := Listing{Revision: revision}
+	from, end, limit := below, clientv3.GetPrefixRangeEnd(below), int64(firstPage)
+	for {
+		page, err := call.Do(ctx, s.client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return s.client.KV.Get(ctx, from, append(opts[:len(opts):len(opts)],
+				clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(l.Revision))...)
+		})
+		switch {
+		case errors.Is(err, rpctypes.ErrCompacted) && newest:
+			return s.list(ctx, below, 0, opts...) // while it was being read; then another one is the newest
+		case errors.Is(err, rpctypes.ErrCompacted):
+			return Listing{}, &CompactedError{Revision: revision, Oldest: s.oldest(ctx, below, revision)}
+		case errors.Is(err, rpctypes.ErrFutureRev):
+			return Listing{}, fmt.Errorf("config: revision %d is not there yet: %w", revision, err)
+		case err != nil:
+			return Listing{}, fmt.Errorf("config: keys below %q: %w", below, err)
+		}
+		if l.Revision == 0 {
+			l.Revision = page.Header.GetRevision()
+		}
+		size := 0
+		for _, kv := range page.Kvs {
+			size += len(kv.Value)
+			l.Entries = append(l.Entries, entryOfKey(kv))
+		}
+		if !page.More || len(page.Kvs) == 0 {
+			return l, nil
+		}
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+		switch {
+		case size < fewBytes:
+			limit = min(2*limit, mostPage)
+		case size > manyBytes:
+			limit = max(limit/4, 1)
+		}
+	}
+}
+
+func entryOfKey(kv *mvccpb.KeyValue) Entry {
+	return Entry{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision, Writes: kv.Version}
+}
+
+// oldest is the oldest revision that etcd has; 0 if it does not say. A read of a compacted revision is refused without a word about which could
+// be read. A watch is told.
+func (s *Store) oldest(ctx context.Context, below string, compacted int64) int64 {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), 3*time.Second)
+	defer cancel()
+	for resp := range s.client.Watch(ctx, below, clientv3.WithPrefix(), clientv3.WithRev(compacted)) {
+		return resp.CompactRevision
+	}
+	return 0
 }
