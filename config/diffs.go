@@ -66,7 +66,7 @@ func (d *differ) compare(path string, a, b reflect.Value, depth int) {
 		return
 	}
 	switch {
-	case depth > codec.MaxDepth || isText(a.Type()):
+	case depth > codec.MaxDepth || isTextType(a.Type()):
 	case a.Kind() == reflect.Struct:
 		d.fields(path, a, b, depth)
 		return
@@ -121,8 +121,8 @@ func join(path, name string) string {
 
 var textType = reflect.TypeFor[encoding.TextMarshaler]()
 
-// isText reports whether values of a type are a text to JSON, and so have no fields there.
-func isText(t reflect.Type) bool {
+// isTextType reports whether values of a type are a text to JSON, and so have no fields there.
+func isTextType(t reflect.Type) bool {
 	return t.Implements(textType) || reflect.PointerTo(t).Implements(textType)
 }
 
