@@ -10,7 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/internal/follow"
 	"github.com/etcdkit/etcdkit/internal/latest"
 	"github.com/etcdkit/etcdkit/internal/names"
@@ -33,7 +32,7 @@ type Map[T any] struct {
 	log       *zap.Logger
 	unchecked error // what Err says while documents wait to be looked at
 
-	ledger   *ledger                   // what etcd has, written by the follower
+	inbox    *inbox                    // what etcd has, written by the follower
 	current  *latest.Cell[mapState[T]] // what became of it, written by run
 	follower *follow.Follower
 
@@ -66,7 +65,7 @@ func OpenMap[T any](ctx context.Context, client *clientv3.Client, prefix string,
 		return nil, m.failed(err)
 	}
 	m.life, m.cancel = context.WithCancel(context.Background())
-	m.follower = follow.Attach(client, follow.Prefix(prefix+"/"), m.ledger)
+	m.follower = follow.Attach(client, follow.Prefix(prefix+"/"), m.inbox)
 	go m.run()
 	if err := m.ready(ctx); err != nil {
 		// Not Close: a Validate that hangs must not hold up a caller whose time is over.
@@ -100,20 +99,16 @@ func newMap[T any](prefix string, opts *Options[T]) *Map[T] {
 	m := &Map[T]{
 		prefix: prefix,
 		log:    opts.Logger,
-		ledger: newLedger(prefix + "/"),
+		inbox:  newInbox(prefix + "/"),
 		done:   make(chan struct{}),
 	}
 	if m.log == nil {
 		m.log = zap.NewNop()
 	}
 	m.log = m.log.With(zap.String("prefix", prefix))
-	c := opts.Codec
-	if c == nil {
-		c = codec.Auto[T]()
-	}
 	m.judge = mapJudge[T]{
 		prefix:  prefix,
-		reader:  reader[T]{form: documents(c), validate: opts.Validate},
+		reader:  reader[T]{form: document(opts.Codec, opts.Keyring, ""), validate: opts.Validate},
 		log:     m.log,
 		refused: map[string]mapRefusal{},
 	}
@@ -126,10 +121,10 @@ func newMap[T any](prefix string, opts *Options[T]) *Map[T] {
 
 // ready returns when there is something to get, or with the error that OpenMap fails with.
 func (m *Map[T]) ready(ctx context.Context) error {
-	if err := m.follower.Open(ctx, m.prefix+"/", m.ledger.live, m.older); err != nil {
+	if err := m.follower.Open(ctx, m.prefix+"/", m.inbox.live, m.older); err != nil {
 		return m.failed(err)
 	}
-	number := m.ledger.written()
+	number := m.inbox.written()
 	for s := range m.current.Seq(ctx) {
 		if s.number >= number {
 			return nil
@@ -141,14 +136,14 @@ func (m *Map[T]) ready(ctx context.Context) error {
 // older has the Map start from what a single member knows, unless others have followed the prefix before. It reports whether
 // there is something to start from.
 func (m *Map[T]) older(ctx context.Context) bool {
-	if m.ledger.known() {
+	if m.inbox.known() {
 		return true
 	}
 	kvs, revision, err := m.follower.Serializable(ctx)
 	if err != nil || len(kvs) == 0 {
-		return m.ledger.known()
+		return m.inbox.known()
 	}
-	m.ledger.begin(kvs, revision)
+	m.inbox.begin(kvs, revision)
 	m.log.Warn("etcd cannot be asked: documents are those of a single member", zap.Int("keys", len(kvs)), zap.Int64("revision", revision))
 	return true
 }
@@ -160,9 +155,9 @@ func (m *Map[T]) run() {
 		select {
 		case <-m.life.Done():
 			return
-		case <-m.ledger.wake:
+		case <-m.inbox.wake:
 		}
-		p, whole := m.ledger.take()
+		p, whole := m.inbox.take()
 		if !whole {
 			continue // the rest is about to be told
 		}
@@ -250,7 +245,7 @@ func (m *Map[T]) WaitRevision(ctx context.Context, revision int64) error {
 	defer stop()
 	err := m.follower.Reached(ctx, revision)
 	if err == nil {
-		serial := m.ledger.serial.Load()
+		serial := m.inbox.serial.Load()
 		for s := range m.current.Seq(ctx) {
 			if s.serial >= serial {
 				return nil
@@ -282,7 +277,7 @@ func (m *Map[T]) Close() {
 		m.follower.Close()
 		<-m.done
 		s := m.current.Get()
-		s.serial = m.ledger.serial.Load()
+		s.serial = m.inbox.serial.Load()
 		s.cut = ErrClosed
 		s.err = m.failed(ErrClosed)
 		m.current.Set(s)
@@ -292,7 +287,7 @@ func (m *Map[T]) Close() {
 
 // why is what Err says of a state.
 func (m *Map[T]) why(s *mapState[T]) error {
-	if m.ledger.serial.Load() != s.serial {
+	if m.inbox.serial.Load() != s.serial {
 		return m.unchecked
 	}
 	return s.err
@@ -301,7 +296,7 @@ func (m *Map[T]) why(s *mapState[T]) error {
 // snapshot is what users see of a state.
 func (m *Map[T]) snapshot(s *mapState[T]) MapSnapshot[T] {
 	source := Live
-	if s.cut != nil || m.ledger.serial.Load() != s.serial {
+	if s.cut != nil || m.inbox.serial.Load() != s.serial {
 		source = Stale
 	}
 	return MapSnapshot[T]{

@@ -10,10 +10,10 @@ import (
 	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
-// ledger writes down what the follower says of several keys, until somebody takes it: of each key the newest only, but of
+// inbox writes down what the follower says of several keys, until somebody takes it: of each key the newest only, but of
 // each key. So nobody's Validate holds up the follower, none of what changes meanwhile is lost, and what waits is never
 // more than there are keys.
-type ledger struct {
+type inbox struct {
 	trim   int           // how much of a key is not its name
 	wake   chan struct{} // holds a token when there is something to take
 	live   chan struct{} // closed when the follower has first been live
@@ -36,9 +36,9 @@ type ledgerPage struct {
 	number     int64 // counts everything
 }
 
-// newLedger returns one for keys that all start with a prefix, which is no part of their names.
-func newLedger(prefix string) *ledger {
-	return &ledger{
+// newInbox returns one for keys that all start with a prefix, which is no part of their names.
+func newInbox(prefix string) *inbox {
+	return &inbox{
 		trim: len(prefix),
 		wake: make(chan struct{}, 1),
 		live: make(chan struct{}),
@@ -48,7 +48,7 @@ func newLedger(prefix string) *ledger {
 
 // Changed takes in a step. What ends an interruption is to be seen together with its end: the next call, which is Live, or
 // Stale for somebody who joins a view that is cut off, makes it known.
-func (l *ledger) Changed(c follow.Change) {
+func (l *inbox) Changed(c follow.Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.page.revision, l.page.generation = c.Revision, c.Generation
@@ -72,7 +72,7 @@ func (l *ledger) Changed(c follow.Change) {
 }
 
 // Stale takes in that the keys are not followed.
-func (l *ledger) Stale(err error) {
+func (l *inbox) Stale(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.page.cut, l.half = err, false
@@ -80,7 +80,7 @@ func (l *ledger) Stale(err error) {
 }
 
 // Live takes in that they are.
-func (l *ledger) Live() {
+func (l *inbox) Live() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.page.cut, l.half = nil, false
@@ -93,7 +93,7 @@ func (l *ledger) Live() {
 }
 
 // begin takes in what a single member knows, unless something better is known.
-func (l *ledger) begin(kvs []*mvccpb.KeyValue, revision int64) {
+func (l *inbox) begin(kvs []*mvccpb.KeyValue, revision int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.read {
@@ -110,14 +110,14 @@ func (l *ledger) begin(kvs []*mvccpb.KeyValue, revision int64) {
 }
 
 // known reports whether there was a linearizable read.
-func (l *ledger) known() bool {
+func (l *inbox) known() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.read
 }
 
 // take returns what was written down since the last time, if it is whole.
-func (l *ledger) take() (p ledgerPage, whole bool) {
+func (l *inbox) take() (p ledgerPage, whole bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.half {
@@ -133,20 +133,20 @@ func (l *ledger) take() (p ledgerPage, whole bool) {
 }
 
 // written is the number of the newest that was written down.
-func (l *ledger) written() int64 {
+func (l *inbox) written() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.page.number
 }
 
 // count notes that keys have changed. The caller holds mu.
-func (l *ledger) count() {
+func (l *inbox) count() {
 	l.page.serial++
 	l.serial.Store(l.page.serial)
 }
 
 // tell makes it known that something was written down. The caller holds mu.
-func (l *ledger) tell() {
+func (l *inbox) tell() {
 	l.page.number++
 	select {
 	case l.wake <- struct{}{}:

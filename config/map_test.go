@@ -20,7 +20,7 @@ import (
 	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
-// runningMap returns a Map of tenants/ without a follower, that is told what etcd has through its ledger.
+// runningMap returns a Map of tenants/ without a follower, that is told what etcd has through its inbox.
 func runningMap(t testing.TB, opts *Options[int]) *Map[int] {
 	m := newMap("tenants", opts)
 	m.life, m.cancel = context.WithCancel(context.Background())
@@ -85,8 +85,8 @@ func TestAMapIsTheNewestGoodDocuments(t *testing.T) {
 			before     []*MapEntry[int]
 			state      = *m.current.Ptr()
 		)
-		m.ledger.Changed(follow.Change{Initial: true, Revision: 1})
-		m.ledger.Live()
+		m.inbox.Changed(follow.Change{Initial: true, Revision: 1})
+		m.inbox.Live()
 		for revision := int64(2); revision < 60; revision++ {
 			c := follow.Change{Revision: revision}
 			for range 1 + rng.IntN(3) {
@@ -95,11 +95,11 @@ func TestAMapIsTheNewestGoodDocuments(t *testing.T) {
 				c.Events = append(c.Events, became(name, revision, document))
 				newest[name] = document
 			}
-			m.ledger.Changed(c)
+			m.inbox.Changed(c)
 			if rng.IntN(3) > 0 {
 				continue
 			}
-			p, whole := m.ledger.take()
+			p, whole := m.inbox.take()
 			if !whole {
 				t.Fatal("a change of a Map that is live is not whole")
 			}
@@ -155,19 +155,19 @@ func TestASlowValidateOfAMapLosesNothing(t *testing.T) {
 			}
 			return nil
 		}})
-		m.ledger.Changed(follow.Change{Initial: true, Revision: 1, Events: []follow.Event{became("gone", 1, "9")}})
-		m.ledger.Live()
+		m.inbox.Changed(follow.Change{Initial: true, Revision: 1, Events: []follow.Event{became("gone", 1, "9")}})
+		m.inbox.Live()
 		synctest.Wait()
-		m.ledger.Changed(follow.Change{Revision: 2, Events: []follow.Event{became("a", 2, "1")}})
+		m.inbox.Changed(follow.Change{Revision: 2, Events: []follow.Event{became("a", 2, "1")}})
 		synctest.Wait()
 		for n := range int64(10) {
-			m.ledger.Changed(follow.Change{Revision: 3 + n, Events: []follow.Event{
+			m.inbox.Changed(follow.Change{Revision: 3 + n, Events: []follow.Event{
 				became("a", 3+n, strconv.Itoa(int(20+n))), became("b", 3+n, strconv.Itoa(int(30+n))),
 			}})
 		}
-		m.ledger.Changed(follow.Change{Revision: 13, Events: []follow.Event{became("gone", 13, "")}})
-		m.ledger.Stale(errCut)
-		m.ledger.Live()
+		m.inbox.Changed(follow.Change{Revision: 13, Events: []follow.Event{became("gone", 13, "")}})
+		m.inbox.Stale(errCut)
+		m.inbox.Live()
 		synctest.Wait()
 		if err := m.Err(); !errors.Is(err, ErrNotCurrent) || !strings.Contains(err.Error(), "being checked") {
 			t.Errorf("while Validate runs: %v", err)
@@ -204,7 +204,7 @@ func TestWhatASingleMemberKnewIsReplaced(t *testing.T) {
 					kv.Key = []byte("tenants/" + key)
 					old = append(old, kv)
 				}
-				m.ledger.begin(old, 6)
+				m.inbox.begin(old, 6)
 				if !slow {
 					go m.run()
 					synctest.Wait()
@@ -213,7 +213,7 @@ func TestWhatASingleMemberKnewIsReplaced(t *testing.T) {
 						t.Errorf("%v at %d, %v", held(s.entries), s.revision, m.Err())
 					}
 				}
-				m.ledger.Changed(follow.Change{Initial: true, Revision: 9, Events: []follow.Event{
+				m.inbox.Changed(follow.Change{Initial: true, Revision: 9, Events: []follow.Event{
 					became("changes", 8, "4"), became("new", 9, "5"), became("stays", 5, "2"),
 				}})
 				if slow {
@@ -223,7 +223,7 @@ func TestWhatASingleMemberKnewIsReplaced(t *testing.T) {
 				if _, whole := m.Get("new"); whole {
 					t.Error("what ends an interruption is shown before its end")
 				}
-				m.ledger.Live()
+				m.inbox.Live()
 				synctest.Wait()
 				want := map[string]int{"stays": 2, "changes": 4, "new": 5}
 				if got := held(m.current.Ptr().entries); !maps.Equal(got, want) || m.Err() != nil {
@@ -232,7 +232,7 @@ func TestWhatASingleMemberKnewIsReplaced(t *testing.T) {
 				if n := decoded.Load(); n != 5 && !slow || n != 3 && slow {
 					t.Errorf("%d documents read", n)
 				}
-				m.ledger.begin(old, 6) // late
+				m.inbox.begin(old, 6) // late
 				synctest.Wait()
 				if got := held(m.current.Ptr().entries); !maps.Equal(got, want) {
 					t.Errorf("an old answer is taken: %v", got)
@@ -255,15 +255,15 @@ func TestManyRefusedDocumentsAreLoggedOnceAndCounted(t *testing.T) {
 			c.Events = append(c.Events, became(fmt.Sprintf("t%02d", n), 1, "x"))
 		}
 		c.Events = append(c.Events, became("good", 1, "7"), became(strings.Repeat("é", maxShown), 1, "x"))
-		m.ledger.Changed(c)
-		m.ledger.Live()
+		m.inbox.Changed(c)
+		m.inbox.Live()
 		for range 3 {
 			synctest.Wait()
-			m.ledger.Stale(errCut)
+			m.inbox.Stale(errCut)
 			synctest.Wait()
-			m.ledger.Live()
+			m.inbox.Live()
 		}
-		m.ledger.Changed(follow.Change{Revision: 2, Events: []follow.Event{became("good", 2, "x")}})
+		m.inbox.Changed(follow.Change{Revision: 2, Events: []follow.Event{became("good", 2, "x")}})
 		synctest.Wait()
 		err := m.Err()
 		if lines := strings.Count(fmt.Sprint(err), "\n") + 1; lines != maxRefused+1 || !strings.Contains(err.Error(), "of 42 more keys") {
@@ -311,15 +311,15 @@ func tenants(t testing.TB, n int) *Map[int] {
 	for i := range n {
 		c.Events = append(c.Events, became(fmt.Sprintf("tenant-%05d", i), 1, strconv.Itoa(i)))
 	}
-	m.ledger.Changed(c)
-	m.ledger.Live()
+	m.inbox.Changed(c)
+	m.inbox.Live()
 	m.step(t)
 	return m
 }
 
 // step takes in what is written down.
 func (m *Map[T]) step(t testing.TB) {
-	p, whole := m.ledger.take()
+	p, whole := m.inbox.take()
 	s, done := m.judge.next(t.Context(), m.current.Ptr(), p)
 	if !whole || !done {
 		t.Fatal("not taken in")
@@ -336,7 +336,7 @@ func TestGetOfALargeMapDoesNotAllocate(t *testing.T) {
 		t.Errorf("Err allocates %v times", n)
 	}
 	before := m.current.Ptr().entries
-	m.ledger.Changed(follow.Change{Revision: 2, Events: []follow.Event{became("tenant-04711", 2, "7")}})
+	m.inbox.Changed(follow.Change{Revision: 2, Events: []follow.Event{became("tenant-04711", 2, "7")}})
 	m.step(t)
 	after := m.current.Ptr().entries
 	kept := 0
@@ -364,7 +364,7 @@ func BenchmarkMap(b *testing.B) {
 			b.ReportAllocs()
 			for revision := int64(2); b.Loop(); revision++ {
 				before := m.current.Ptr().entries
-				m.ledger.Changed(follow.Change{Revision: revision, Events: []follow.Event{became(name, revision, "7")}})
+				m.inbox.Changed(follow.Change{Revision: revision, Events: []follow.Event{became(name, revision, "7")}})
 				m.step(b)
 				if d := diffEntries(before, m.current.Ptr().entries); len(d.Changed) != 1 {
 					b.Fatal(d)

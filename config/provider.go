@@ -149,13 +149,13 @@ func (p *Provider) Watch(callback func(event any, err error)) error {
 	if p.watch != nil {
 		return p.failed(errWatched)
 	}
-	w := &providerWatch{provider: p, callback: callback, ledger: newLedger(""), since: p.last, pending: map[string]*follow.Entry{}}
+	w := &providerWatch{provider: p, callback: callback, inbox: newInbox(""), since: p.last, pending: map[string]*follow.Entry{}}
 	w.life, w.cancel = context.WithCancel(context.Background())
 	of := follow.Keys(p.key)
 	if p.tree {
 		of = follow.Prefix(p.key)
 	}
-	w.follower = follow.Attach(p.client, of, w.ledger)
+	w.follower = follow.Attach(p.client, of, w.inbox)
 	p.watch = w
 	go w.run()
 	return nil
@@ -182,7 +182,7 @@ func (p *Provider) failed(err error) error {
 type providerWatch struct {
 	provider *Provider
 	callback func(event any, err error)
-	ledger   *ledger
+	inbox    *inbox
 	follower *follow.Follower
 	life     context.Context
 	cancel   context.CancelFunc
@@ -211,9 +211,9 @@ func (w *providerWatch) run() {
 		select {
 		case <-w.life.Done():
 			return
-		case <-w.ledger.wake:
+		case <-w.inbox.wake:
 		}
-		if page, whole := w.ledger.take(); whole {
+		if page, whole := w.inbox.take(); whole {
 			w.look(page)
 		}
 	}

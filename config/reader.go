@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"runtime"
@@ -51,9 +52,24 @@ func (r reader[T]) check(value T) (err error) {
 	return nil
 }
 
-// documents makes values of single documents, one a key.
-func documents[T any](c codec.Codec[T]) func([]*follow.Entry) (T, error) {
-	return func(entries []*follow.Entry) (T, error) { return c.Decode(entries[0].Value) }
+// document makes values of single documents, sealed for the key they are under if there is a keyring. The value of a rollout is
+// under another key than it is for: then key says for which.
+func document[T any](c codec.Codec[T], ring *codec.Keyring, key string) func([]*follow.Entry) (T, error) {
+	if c == nil {
+		c = codec.Auto[T]()
+	}
+	return func(entries []*follow.Entry) (T, error) {
+		data := entries[0].Value
+		if ring != nil {
+			opened, err := ring.Open(cmp.Or(key, string(entries[0].Key)), data)
+			if err != nil {
+				var zero T
+				return zero, err
+			}
+			data = opened
+		}
+		return c.Decode(data)
+	}
 }
 
 // panicked is the error for a panic: where it was, and the runtime's own words. The words of others are left out:

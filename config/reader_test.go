@@ -31,7 +31,7 @@ func TestAPanicRefusesTheDocumentAndKeepsItsText(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := reader[int]{form: documents(codec.Codec[int](decimal{})), validate: c.validate}.read(holds(put(1, "7")).entries)
+			_, err := reader[int]{form: document(codec.Codec[int](decimal{}), nil, ""), validate: c.validate}.read(holds(put(1, "7")).entries)
 			if err == nil {
 				t.Fatal("the document was taken")
 			}
@@ -54,7 +54,7 @@ func (broken) Decode([]byte) (int, error) { panic(errors.New("hunter2")) }
 func (broken) Encode(int) ([]byte, error) { return nil, nil }
 
 func TestAPanicInDecodingRefusesTheDocument(t *testing.T) {
-	_, err := reader[int]{form: documents(codec.Codec[int](broken{}))}.read(holds(put(1, "8")).entries)
+	_, err := reader[int]{form: document(codec.Codec[int](broken{}), nil, "")}.read(holds(put(1, "8")).entries)
 	if err == nil || !strings.HasPrefix(err.Error(), "decoding panicked in github.com/etcdkit/etcdkit/config.broken.Decode (reader_test.go:") {
 		t.Errorf("got %v", err)
 	}
@@ -62,7 +62,7 @@ func TestAPanicInDecodingRefusesTheDocument(t *testing.T) {
 
 func TestWhatValidateSaysIsWrapped(t *testing.T) {
 	want := errors.New("must be odd")
-	_, err := reader[int]{form: documents(codec.Codec[int](decimal{})), validate: func(int) error { return want }}.read(holds(put(1, "8")).entries)
+	_, err := reader[int]{form: document(codec.Codec[int](decimal{}), nil, ""), validate: func(int) error { return want }}.read(holds(put(1, "8")).entries)
 	if !errors.Is(err, want) {
 		t.Errorf("got %v", err)
 	}

@@ -36,7 +36,7 @@ func holds(document *follow.Entry) content { return contentOf([]*follow.Entry{do
 
 // accepting reads documents as a Value without subscribers does.
 func accepting(c codec.Codec[int], validate func(int) error) func(int, content) (int, error) {
-	r := reader[int]{form: documents(c), validate: validate}
+	r := reader[int]{form: document(c, nil, ""), validate: validate}
 	return func(_ int, c content) (int, error) { return r.read(c.entries) }
 }
 

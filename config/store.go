@@ -9,8 +9,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/internal/call"
+	"github.com/etcdkit/etcdkit/internal/follow"
 	"github.com/etcdkit/etcdkit/internal/names"
 )
 
@@ -118,12 +118,9 @@ func Check[T any](opts *Options[T]) func(key string, value []byte) error {
 	if opts == nil {
 		opts = &Options[T]{}
 	}
-	r := reader[T]{codec: opts.Codec, validate: opts.Validate}
-	if r.codec == nil {
-		r.codec = codec.Auto[T]()
-	}
-	return func(_ string, value []byte) error {
-		_, err := r.read(value)
+	return func(key string, value []byte) error {
+		r := reader[T]{form: document(opts.Codec, opts.Keyring, key), validate: opts.Validate}
+		_, err := r.read([]*follow.Entry{{Value: value}})
 		return err
 	}
 }

@@ -11,7 +11,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/internal/follow"
 	"github.com/etcdkit/etcdkit/internal/latest"
 )
@@ -60,11 +59,7 @@ func Open[T any](ctx context.Context, client *clientv3.Client, key string, opts 
 		return nil, err
 	}
 	v := newValue(key, opts)
-	c := v.opts.Codec
-	if c == nil {
-		c = codec.Auto[T]()
-	}
-	v.reader.form = documents(c)
+	v.reader.form = document(v.opts.Codec, v.opts.Keyring, key)
 	if err := v.start(ctx, client, at, []string{key}, follow.Keys(key)); err != nil {
 		return nil, fmt.Errorf("config %q: %w", key, err)
 	}

@@ -27,7 +27,7 @@ func running(t *testing.T, opts *Options[int]) (*Value[int], listener) {
 // unfollowed returns a Value that hears nothing by itself.
 func unfollowed[T any](key string, opts *Options[T]) *Value[T] {
 	v := newValue(key, opts)
-	v.reader.form = documents(opts.Codec)
+	v.reader.form = document(opts.Codec, nil, "")
 	v.listen(layout{key})
 	return v
 }

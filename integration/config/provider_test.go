@@ -37,8 +37,8 @@ type call struct {
 	err   error
 }
 
-// watch watches a Provider until the test ends.
-func watch(t testing.TB, p *config.Provider) <-chan call {
+// watching watches a Provider until the test ends.
+func watching(t testing.TB, p *config.Provider) <-chan call {
 	t.Helper()
 	calls := make(chan call, 100)
 	if err := p.Watch(func(event any, err error) {
@@ -78,8 +78,8 @@ func toldOf(t testing.TB, from <-chan call, want error) {
 	}
 }
 
-// follows makes a change while a watch may be beginning, which is the next thing called for: what was before it is not.
-func follows(t testing.TB, cli *clientv3.Client, from <-chan call, key, document string) {
+// brings makes a change while a watch may be beginning, which is the next thing called for: what was before it is not.
+func brings(t testing.TB, cli *clientv3.Client, from <-chan call, key, document string) {
 	t.Helper()
 	revision := put(t, cli, key, document)
 	c := etcdtest.Receive(t, soon, "the callback is called", from)
@@ -109,8 +109,8 @@ func TestADocumentIsReadByKoanfAndWatched(t *testing.T) {
 	if err := k.Load(p, jsonParser{}); err != nil || k.Int("rate") != 100 || k.String("mail.from") != "a@b" {
 		t.Errorf("%v, %v", err, k.All())
 	}
-	calls := watch(t, p)
-	follows(t, cli, calls, key, `{"rate": 50}`)
+	calls := watching(t, p)
+	brings(t, cli, calls, key, `{"rate": 50}`)
 	if text, err := p.ReadBytes(); err != nil || string(text) != `{"rate": 50}` {
 		t.Errorf("%q, %v", text, err)
 	}
@@ -130,7 +130,7 @@ func TestADocumentIsReadByKoanfAndWatched(t *testing.T) {
 	}
 	put(t, cli, key, `{"rate": 5}`)
 	etcdtest.Nothing(t, 200*time.Millisecond, "a call after Unwatch", calls)
-	following(t, cli, anew(t, watch(t, p)), key, `{"rate": 4}`)
+	following(t, cli, anew(t, watching(t, p)), key, `{"rate": 4}`)
 }
 
 // anew takes the call for what has changed between the last read and a watch, or for all if there was no read.
@@ -174,8 +174,8 @@ func TestATreeOfKeysIsReadByKoanfAndWatched(t *testing.T) {
 		t.Errorf("%v", k.All())
 	}
 
-	calls := watch(t, p)
-	follows(t, cli, calls, prefix+"/timeout", "10s")
+	calls := watching(t, p)
+	brings(t, cli, calls, prefix+"/timeout", "10s")
 	put(t, cli, prefix+"2/timeout", "20s")
 	called(t, calls, remove(t, cli, prefix+"/timeout"), prefix+"/timeout")
 	resp, err := cli.Txn(t.Context()).Then(clientv3.OpPut(prefix+"/b", "1"), clientv3.OpPut(prefix+"/a", "1")).Commit()
@@ -219,7 +219,7 @@ func TestNothingIsMissedBetweenReadAndWatch(t *testing.T) {
 		}
 		c.change(doc)
 		c.change(tree + "/a")
-		ofOne, ofAll := watch(t, one), watch(t, all)
+		ofOne, ofAll := watching(t, one), watching(t, all)
 		for range c.want {
 			anew(t, ofAll)
 			if c.gone {
@@ -228,8 +228,8 @@ func TestNothingIsMissedBetweenReadAndWatch(t *testing.T) {
 				anew(t, ofOne)
 			}
 		}
-		follows(t, cli, ofOne, doc, "3") // and no call before
-		follows(t, cli, ofAll, tree+"/c", "3")
+		brings(t, cli, ofOne, doc, "3") // and no call before
+		brings(t, cli, ofAll, tree+"/c", "3")
 	}
 }
 
@@ -239,7 +239,7 @@ func TestAWatchSaysThatItIsCutOffAndGoesOnAfterwards(t *testing.T) {
 	link, etcd := c.Link(0), c.Oracle(0)
 	put(t, etcd, "mail/a", "1")
 	p := config.NewTreeProvider(link.Client(), "mail")
-	calls := anew(t, watch(t, p))
+	calls := anew(t, watching(t, p))
 	following(t, etcd, calls, "mail/a", "2")
 	link.Cut()
 	toldOf(t, calls, config.ErrNotCurrent)
@@ -261,7 +261,7 @@ func TestAWatchSaysThatItIsCutOffAndGoesOnAfterwards(t *testing.T) {
 
 	c.Stop(0)
 	toldOf(t, calls, config.ErrNotCurrent)
-	late := watch(t, config.NewTreeProvider(link.Client(), "mail")) // etcd is not waited for
+	late := watching(t, config.NewTreeProvider(link.Client(), "mail")) // etcd is not waited for
 	toldOf(t, late, config.ErrNotCurrent)
 	c.Restart(0)
 	called(t, calls, c.Revision())
@@ -273,9 +273,9 @@ func TestAWatchIsToldOfARightThatIsMissing(t *testing.T) {
 	root := secure(t, c, "port")
 	put(t, root, "port", "1")
 	reader := c.Dial(clientv3.Config{Username: "reader", Password: "reader"})
-	following(t, root, anew(t, watch(t, config.NewProvider(reader, "port"))), "port", "2")
+	following(t, root, anew(t, watching(t, config.NewProvider(reader, "port"))), "port", "2")
 	secret := config.NewProvider(reader, "secret")
-	toldOf(t, watch(t, secret), rpctypes.ErrPermissionDenied)
+	toldOf(t, watching(t, secret), rpctypes.ErrPermissionDenied)
 	if _, err := secret.ReadBytes(); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("got %v", err)
 	}

@@ -96,16 +96,12 @@ func (f *Follower) Serializable(ctx context.Context) ([]*Entry, int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, memberWithin)
 	defer cancel()
 	client, rng := f.view.hub.client, f.view.rng
-	if rng.prefix != "" {
-		resp, err := client.KV.Get(ctx, rng.prefix, clientv3.WithPrefix(), clientv3.WithSerializable())
-		if err != nil {
-			return nil, 0, err
-		}
-		return resp.Kvs, resp.Header.GetRevision(), nil
+	var ops []clientv3.Op
+	for _, prefix := range rng.prefixes {
+		ops = append(ops, clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithSerializable()))
 	}
-	ops := make([]clientv3.Op, len(rng.keys))
-	for n, key := range rng.keys {
-		ops[n] = clientv3.OpGet(key, clientv3.WithSerializable())
+	for _, key := range rng.keys {
+		ops = append(ops, clientv3.OpGet(key, clientv3.WithSerializable()))
 	}
 	resp, err := client.KV.Txn(ctx).Then(ops...).Commit() // serializable, as each of its reads is
 	if err != nil {
