@@ -18,7 +18,7 @@ type entry struct {
 	version Version // what it is to say; Key, Number, Revision and Time are filled in when it is written
 	keep    bool    // leave the key as it is; else it is put, or deleted if the version has no value
 
-	cmps []clientv3.Cmp // more that must hold
+	cmps []clientv3.Cmp // more that must hold; what does not hold any more must not come to hold again
 	ops  []clientv3.Op  // more to do in the same transaction
 }
 
@@ -55,7 +55,7 @@ func (s *Store) commit(ctx context.Context, drafts []draft) ([]Version, error) {
 	// can do nothing any more.
 	final := false
 	res, err := retry.Commit(ctx, s.client.KV, w.cmps, w.ops, func(ctx context.Context) (retry.Outcome, int64, error) {
-		outcome, revision, moved, err := s.probe(ctx, drafts, w.id)
+		outcome, revision, moved, err := s.probe(ctx, drafts[0], w)
 		final = moved && outcome == retry.NotApplied
 		return outcome, revision, err
 	})
@@ -142,40 +142,25 @@ func (w *writing) add(d draft) (Version, error) {
 
 // probe finds out whether a write has been applied: by the head, or, if others have written since, by the entry of the history that only
 // one write can have made. It also tells whether anything that the write compared has moved on since it was read.
-func (s *Store) probe(ctx context.Context, drafts []draft, id string) (outcome retry.Outcome, revision int64, moved bool, err error) {
-	first := drafts[0]
-	number := first.ledger.head.Version + 1
-	ops := []clientv3.Op{clientv3.OpGet(first.layout.head()), clientv3.OpGet(first.layout.history(number))}
-	for _, d := range drafts {
-		for _, k := range []string{d.layout.head(), d.layout.key, d.layout.plan()} {
-			ops = append(ops, clientv3.OpGet(k, clientv3.WithKeysOnly()))
-		}
-	}
-	resp, err := s.client.KV.Txn(ctx).Then(ops...).Commit()
+func (s *Store) probe(ctx context.Context, first draft, w writing) (outcome retry.Outcome, revision int64, moved bool, err error) {
+	l, number := first.layout, first.ledger.head.Version+1
+	gets := []clientv3.Op{clientv3.OpGet(l.head()), clientv3.OpGet(l.history(number))}
+	resp, err := s.client.KV.Txn(ctx).If(w.cmps...).Then(gets...).Else(gets...).Commit()
 	if err != nil {
 		return retry.Unknown, 0, false, err
 	}
-	modified := func(i int) int64 {
-		if kvs := resp.Responses[i].GetResponseRange().GetKvs(); len(kvs) > 0 {
-			return kvs[0].ModRevision
-		}
-		return 0
-	}
-	for i, d := range drafts {
-		moved = moved || modified(2+3*i) != d.ledger.headRevision || modified(3+3*i) != d.ledger.revisionOf() ||
-			d.entry.version.Kind != Outside && modified(4+3*i) != d.ledger.planRevision
-	}
+	moved = !resp.Succeeded
 	var now head
 	if kvs := resp.Responses[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
-		if now, err = decodeHead(first.layout.key, kvs[0].Value); err != nil {
+		if now, err = decodeHead(l.key, kvs[0].Value); err != nil {
 			return retry.Unknown, 0, moved, err
 		}
-		if now.ID == id {
+		if now.ID == w.id {
 			return retry.Applied, kvs[0].ModRevision, moved, nil
 		}
 	}
 	if kvs := resp.Responses[1].GetResponseRange().GetKvs(); len(kvs) > 0 {
-		if _, of := decodeVersion(first.layout.key, number, kvs[0]); of == id {
+		if _, of := decodeVersion(l.key, number, kvs[0]); of == w.id {
 			return retry.Applied, kvs[0].ModRevision, moved, nil
 		}
 		return retry.NotApplied, 0, moved, nil
