@@ -243,7 +243,9 @@ func TestPromotePublishesExactlyWhatWasCompared(t *testing.T) {
 	t.Parallel()
 	cli := etcdtest.Client(t)
 	dev, prod := environments(t, cli)
-	set := func(s *config.Store, name, value string) config.Version { return publish(t, s, s.Environment()+"/"+name, value) }
+	set := func(s *config.Store, name, value string) config.Version {
+		return publish(t, s, s.Environment()+"/"+name, value)
+	}
 	set(dev, "same", "x")
 	set(prod, "same", "x")
 	missing := set(dev, "mail/new", "1")
@@ -283,10 +285,10 @@ func TestPromotePublishesExactlyWhatWasCompared(t *testing.T) {
 func TestPromoteWritesOverNothingThatWasNotCompared(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(cli *clientv3.Client, dev, prod string){
-		"the target is changed": func(cli *clientv3.Client, _, prod string) { put(t, cli, prod, "hot fix") },
-		"the target is deleted": func(cli *clientv3.Client, _, prod string) { remove(t, cli, prod) },
-		"the source is changed": func(cli *clientv3.Client, dev, _ string) { put(t, cli, dev, "newer") },
-		"the source is deleted": func(cli *clientv3.Client, dev, _ string) { remove(t, cli, dev) },
+		"the target is changed":                 func(cli *clientv3.Client, _, prod string) { put(t, cli, prod, "hot fix") },
+		"the target is deleted":                 func(cli *clientv3.Client, _, prod string) { remove(t, cli, prod) },
+		"the source is changed":                 func(cli *clientv3.Client, dev, _ string) { put(t, cli, dev, "newer") },
+		"the source is deleted":                 func(cli *clientv3.Client, dev, _ string) { remove(t, cli, dev) },
 		"the source is written again as it was": func(cli *clientv3.Client, dev, _ string) { put(t, cli, dev, "2") },
 	} {
 		for _, late := range []bool{false, true} {
