@@ -14,15 +14,19 @@ const metaRoot = "etcdkit/config/"
 // and so not the two slashes that end it here.
 type layout struct{ key string }
 
-func (l layout) meta() string             { return metaRoot + l.key + "//" }
-func (l layout) head() string             { return l.meta() + "head" }
-func (l layout) histories() string        { return l.meta() + "history/" }
-func (l layout) history(n int64) string   { return fmt.Sprintf("%s%020d", l.histories(), n) }
-func (l layout) rollout() string          { return l.meta() + "rollout/" }
-func (l layout) plan() string             { return l.rollout() + "plan" }
-func (l layout) candidate() string        { return l.rollout() + "value" }
-func (l layout) reports() string          { return l.meta() + "report/" }
-func (l layout) report(id string) string  { return l.reports() + id }
+func (l layout) meta() string            { return metaRoot + l.key + "//" }
+func (l layout) head() string            { return l.meta() + "head" }
+func (l layout) histories() string       { return l.meta() + "history/" }
+func (l layout) history(n int64) string  { return fmt.Sprintf("%s%020d", l.histories(), n) }
+func (l layout) rollout() string         { return l.meta() + "rollout/" }
+func (l layout) plan() string            { return l.rollout() + "plan" }
+func (l layout) candidate() string       { return l.rollout() + "value" }
+func (l layout) reports() string         { return l.meta() + "report/" }
+func (l layout) report(id string) string { return l.reports() + id }
+
+// rolloutAndReports covers what is below rollout/ and report/, and nothing else: in one range both are seen in one order.
+func (l layout) rolloutAndReports() string { return l.meta() + "r" }
+
 func (l layout) reporter(k string) string { return strings.TrimPrefix(k, l.reports()) }
 
 // newLayout checks a configuration key.

@@ -3,10 +3,16 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
-	"fmt"
+	"errors"
+	"math"
+	"slices"
 	"time"
 )
+
+// errMalformedRollout says that the record of a rollout was written by something else.
+var errMalformedRollout = errors.New("config: the rollout in etcd is malformed")
 
 // RolloutState is where a rollout stands.
 type RolloutState string
@@ -63,6 +69,24 @@ type record struct {
 	// Threshold is the highest hash that is in by percent. It never shrinks. All steps so far count, so the labels of those
 	// before do too.
 	Threshold uint64 `json:"threshold"`
+
+	// Counted is how many instances reported when Threshold was computed for this step; 0 if that is still to be done.
+	Counted int `json:"counted"`
+
+	// Sum is the SHA-256 of the rollout's value, by which one that was changed by other means is told.
+	Sum string `json:"sum"`
+
+	// Applied holds the incarnation of each instance that has applied the value and has not left since, as of revision Seen. A driver
+	// goes on from there: it reads what was reported after Seen, also while nobody drove.
+	Applied map[string]string `json:"applied,omitempty"`
+	Seen    int64             `json:"seen"`
+
+	// CheckEvery and CheckWithin are those of the Plan, for whoever resumes it.
+	CheckEvery  time.Duration `json:"checkEvery,omitempty"`
+	CheckWithin time.Duration `json:"checkWithin,omitempty"`
+
+	// Write is drawn anew for each write of the record: whose reply was lost finds out by it.
+	Write string `json:"write"`
 }
 
 // includes reports whether an instance is to run the rollout's value. It depends on what is in the record alone, so that all
@@ -71,15 +95,41 @@ func (r *record) includes(key string, i Identity) bool {
 	if r.State.Ended() {
 		return false
 	}
-	for n, s := range r.Steps[:min(r.Step+1, len(r.Steps))] {
-		if s.Labels != nil && matches(i.Labels, s.Labels) {
-			return true
-		}
-		if s.Percent > 0 && n <= r.Step && r.Threshold > 0 && position(key, i.ID) <= r.Threshold {
+	for _, s := range r.Steps[:r.Step+1] {
+		if r.selects(s, key, i) {
 			return true
 		}
 	}
 	return false
+}
+
+// selects reports whether an instance is one of a step's, those of the steps before it aside.
+func (r *record) selects(s Step, key string, i Identity) bool {
+	if len(s.Labels) > 0 {
+		return matches(i.Labels, s.Labels)
+	}
+	return s.Percent > 0 && r.Threshold > 0 && position(key, i.ID) <= r.Threshold
+}
+
+// now is the step that runs.
+func (r *record) now() Step { return r.Steps[r.Step] }
+
+// at returns a copy of the record that stands at another step, which is to begin with the instances that report.
+func (r *record) at(step int, key string, ids []string) *record {
+	n := *r
+	n.Step, n.Counted = step, 0
+	n.count(key, ids)
+	return &n
+}
+
+// count sets the threshold of the step that runs by the instances that report. Without any it is left for later.
+func (r *record) count(key string, ids []string) {
+	s := r.now()
+	if s.Percent <= 0 {
+		return
+	}
+	r.Threshold = max(r.Threshold, threshold(key, s.Percent, ids))
+	r.Counted = len(ids)
 }
 
 // matches reports whether labels hold all of those wanted.
@@ -99,10 +149,36 @@ func position(key, id string) uint64 {
 	return max(1, binary.BigEndian.Uint64(sum[:8]))
 }
 
+// threshold is the highest position that is in when so many percent of these instances are, rounded up. Of none it is 0, unless all
+// are in.
+func threshold(key string, percent float64, ids []string) uint64 {
+	switch {
+	case percent >= 100:
+		return math.MaxUint64
+	case len(ids) == 0:
+		return 0
+	}
+	positions := make([]uint64, len(ids))
+	for i, id := range ids {
+		positions[i] = position(key, id)
+	}
+	slices.Sort(positions)
+	// What floating point adds to a whole number must not round it up.
+	k := int(math.Ceil(percent*float64(len(ids))/100 - 1e-9))
+	return positions[min(max(k, 1), len(ids))-1]
+}
+
+// decodeRecord reads a rollout. What it returns has a step that runs.
 func decodeRecord(value []byte) (*record, error) {
 	r := &record{}
-	if err := json.Unmarshal(value, r); err != nil || r.ID == "" || r.Step < 0 || r.Step > len(r.Steps) {
-		return nil, fmt.Errorf("config: the rollout in etcd is malformed") //nolint:err113 // nobody tells it from others
+	if err := json.Unmarshal(value, r); err != nil || r.ID == "" || r.Step < 0 || r.Step >= len(r.Steps) {
+		return nil, errMalformedRollout
 	}
 	return r, nil
+}
+
+// sumOf is a value's Sum.
+func sumOf(value []byte) string {
+	sum := sha256.Sum256(value)
+	return hex.EncodeToString(sum[:])
 }
