@@ -2,10 +2,14 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"go.uber.org/zap"
+
+	"github.com/etcdkit/etcdkit/internal/call"
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 // Pause keeps the rollout at the step where it is, until it is continued or promoted. Reports and deaths still take it back. why is kept
@@ -75,8 +79,11 @@ func (r *Rollout) Promote(ctx context.Context) error {
 		if err != nil {
 			return true, err
 		}
-		if g.planRevision != st.planAt {
+		switch {
+		case g.planRevision != st.planAt:
 			return false, nil
+		case g.revisionOf() != p.Base:
+			return true, r.moved(ctx, ErrConflict)
 		}
 		err = r.finish(ctx, g, Promoted, "", st.candidate, cmps)
 		r.logged(err, "rollout promoted")
@@ -97,6 +104,7 @@ func (r *Rollout) Abort(ctx context.Context, why string) error {
 // steer has one thing done to the rollout where it stands, and again where it stands then if others were faster, until it is done. Once
 // it has ended, that is an error unless it has ended as wanted.
 func (r *Rollout) steer(ctx context.Context, do func(ctx context.Context, st *stand) (done bool, err error), wanted ...RolloutState) error {
+	unclear := 0
 	return contend(ctx, func(ctx context.Context) (again bool, err error) {
 		st, err := r.store.stand(ctx, r.layout)
 		if err != nil {
@@ -116,9 +124,16 @@ func (r *Rollout) steer(ctx context.Context, do func(ctx context.Context, st *st
 		if err == nil && !done {
 			err = fmt.Errorf("config %q: %w", r.layout.key, ErrConflict)
 		}
+		if retry.Ambiguous(err) && !errors.Is(err, call.ErrUnreachable) {
+			unclear++ // where it stands now tells whether it was done
+			return unclear < triesUnclear, err
+		}
 		return overtaken(err), err
 	})
 }
+
+// triesUnclear is how often a thing is tried of which it is not clear whether it was done.
+const triesUnclear = 4
 
 // moved explains a conflict that trying again would not mend: the key itself was changed.
 func (r *Rollout) moved(ctx context.Context, err error) error {

@@ -66,12 +66,12 @@ type instance struct {
 	id     string
 	labels map[string]string
 	ttl    int64
-	apply  func() (config.ReportState, string) // what becomes of a rollout's value; an empty state is nothing
 
 	stop context.CancelFunc
 	done chan struct{}
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex                          // guards what follows
+	apply       func() (config.ReportState, string) // what becomes of a rollout's value; an empty state is nothing
 	incarnation string
 	lease       clientv3.LeaseID
 	rollout     string // whose value it was given last
@@ -124,6 +124,7 @@ func (i *instance) start() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.incarnation, i.lease, i.over = rand.Text(), lease.ID, false
+	i.rollout, i.revision = "", 0
 }
 
 // run follows the key and its rollout, and reports.
@@ -165,7 +166,8 @@ func (i *instance) look(ctx context.Context) error {
 		}
 		return value, revision
 	}
-	_, revision := at(0)
+	_, base := at(0)
+	revision := base
 	var p plan
 	if text, planned := at(1); planned > 0 {
 		if err := json.Unmarshal(text, &p); err != nil {
@@ -173,14 +175,20 @@ func (i *instance) look(ctx context.Context) error {
 		}
 	}
 	_, candidate := at(2)
-	rollout, state, reason := "", config.Applied, ""
+	rollout, state, reason, given := "", config.Applied, "", false
 	if p.ID != "" && candidate > 0 && p.includes(i.key, i.id, i.labels) {
 		rollout, revision = p.ID, candidate
-		state, reason = i.apply()
+		given = true
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.over || state == "" || i.rollout == rollout && i.revision == revision {
+	if given {
+		state, reason = i.apply()
+	}
+	if state == "" { // as if it had not heard of the rollout
+		rollout, revision, state = "", base, config.Applied
+	}
+	if i.over || i.rollout == rollout && i.revision == revision && i.revision > 0 {
 		return nil
 	}
 	i.rollout, i.revision = rollout, revision
@@ -211,6 +219,18 @@ func (i *instance) say(state config.ReportState, reason string) {
 	}
 }
 
+// becomes has the instance make this of rollouts' values from now on.
+func (i *instance) becomes(state config.ReportState) {
+	i.mu.Lock()
+	applying(state, "")(i)
+	i.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	if err := i.look(ctx); err != nil {
+		i.t.Error(err)
+	}
+}
+
 // die ends the process: its lease goes, and with it what it said.
 func (i *instance) die() {
 	i.mu.Lock()
@@ -231,9 +251,6 @@ func (i *instance) leave() {
 
 // again starts the process anew, over what it left in etcd, if that is there.
 func (i *instance) again() {
-	i.mu.Lock()
-	i.rollout, i.revision = "", 0
-	i.mu.Unlock()
 	i.start()
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
