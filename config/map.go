@@ -32,7 +32,7 @@ type Map[T any] struct {
 	log       *zap.Logger
 	unchecked error // what Err says while documents wait to be looked at
 
-	inbox    *inbox                    // what etcd has, written by the follower
+	inbox    *mapInbox                 // what etcd has, written by the follower
 	current  *latest.Cell[mapState[T]] // what became of it, written by run
 	follower *follow.Follower
 
@@ -99,7 +99,7 @@ func newMap[T any](prefix string, opts *Options[T]) *Map[T] {
 	m := &Map[T]{
 		prefix: prefix,
 		log:    opts.Logger,
-		inbox:  newInbox(prefix + "/"),
+		inbox:  newMapInbox(prefix + "/"),
 		done:   make(chan struct{}),
 	}
 	if m.log == nil {

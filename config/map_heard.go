@@ -10,24 +10,24 @@ import (
 	"github.com/etcdkit/etcdkit/internal/follow"
 )
 
-// inbox writes down what the follower says of several keys, until somebody takes it: of each key the newest only, but of
+// mapInbox writes down what the follower says of several keys, until somebody takes it: of each key the newest only, but of
 // each key. So nobody's Validate holds up the follower, none of what changes meanwhile is lost, and what waits is never
 // more than there are keys.
-type inbox struct {
+type mapInbox struct {
 	trim   int           // how much of a key is not its name
 	wake   chan struct{} // holds a token when there is something to take
 	live   chan struct{} // closed when the follower has first been live
 	serial atomic.Int64  // the page's, for who asks without the mutex
 
 	mu   sync.Mutex // guards what is below
-	page ledgerPage
+	page mapMail
 	read bool                     // the keys are those of a linearizable read, and what followed
 	half bool                     // Changed was called while cut off: Live or Stale is called next
 	cold map[string]*follow.Entry // the keys that a single member knew, until there is a linearizable read
 }
 
-// ledgerPage is what was written down since it was last taken, and where that leads.
-type ledgerPage struct {
+// mapMail is what was written down since it was last taken, and where that leads.
+type mapMail struct {
 	newest     map[string]*follow.Entry // by name; nil for a key that is gone
 	revision   int64                    // as of which the keys are so
 	generation int64
@@ -36,19 +36,19 @@ type ledgerPage struct {
 	number     int64 // counts everything
 }
 
-// newInbox returns one for keys that all start with a prefix, which is no part of their names.
-func newInbox(prefix string) *inbox {
-	return &inbox{
+// newMapInbox returns one for keys that all start with a prefix, which is no part of their names.
+func newMapInbox(prefix string) *mapInbox {
+	return &mapInbox{
 		trim: len(prefix),
 		wake: make(chan struct{}, 1),
 		live: make(chan struct{}),
-		page: ledgerPage{newest: map[string]*follow.Entry{}, cut: errUnread},
+		page: mapMail{newest: map[string]*follow.Entry{}, cut: errUnread},
 	}
 }
 
 // Changed takes in a step. What ends an interruption is to be seen together with its end: the next call, which is Live, or
 // Stale for somebody who joins a view that is cut off, makes it known.
-func (l *inbox) Changed(c follow.Change) {
+func (l *mapInbox) Changed(c follow.Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.page.revision, l.page.generation = c.Revision, c.Generation
@@ -72,7 +72,7 @@ func (l *inbox) Changed(c follow.Change) {
 }
 
 // Stale takes in that the keys are not followed.
-func (l *inbox) Stale(err error) {
+func (l *mapInbox) Stale(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.page.cut, l.half = err, false
@@ -80,7 +80,7 @@ func (l *inbox) Stale(err error) {
 }
 
 // Live takes in that they are.
-func (l *inbox) Live() {
+func (l *mapInbox) Live() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.page.cut, l.half = nil, false
@@ -93,7 +93,7 @@ func (l *inbox) Live() {
 }
 
 // begin takes in what a single member knows, unless something better is known.
-func (l *inbox) begin(kvs []*mvccpb.KeyValue, revision int64) {
+func (l *mapInbox) begin(kvs []*mvccpb.KeyValue, revision int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.read {
@@ -110,18 +110,18 @@ func (l *inbox) begin(kvs []*mvccpb.KeyValue, revision int64) {
 }
 
 // known reports whether there was a linearizable read.
-func (l *inbox) known() bool {
+func (l *mapInbox) known() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.read
 }
 
 // take returns what was written down since the last time, if it is whole.
-func (l *inbox) take() (p ledgerPage, whole bool) {
+func (l *mapInbox) take() (p mapMail, whole bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.half {
-		return ledgerPage{}, false
+		return mapMail{}, false
 	}
 	p = l.page
 	if len(p.newest) == 0 {
@@ -133,20 +133,20 @@ func (l *inbox) take() (p ledgerPage, whole bool) {
 }
 
 // written is the number of the newest that was written down.
-func (l *inbox) written() int64 {
+func (l *mapInbox) written() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.page.number
 }
 
 // count notes that keys have changed. The caller holds mu.
-func (l *inbox) count() {
+func (l *mapInbox) count() {
 	l.page.serial++
 	l.serial.Store(l.page.serial)
 }
 
 // tell makes it known that something was written down. The caller holds mu.
-func (l *inbox) tell() {
+func (l *mapInbox) tell() {
 	l.page.number++
 	select {
 	case l.wake <- struct{}{}:

@@ -51,7 +51,7 @@ type mapJudge[T any] struct {
 
 // next is the state after a page was taken in. Each document in it is read once. It reports false if life has ended
 // before all were.
-func (j *mapJudge[T]) next(life context.Context, s *mapState[T], p ledgerPage) (mapState[T], bool) {
+func (j *mapJudge[T]) next(life context.Context, s *mapState[T], p mapMail) (mapState[T], bool) {
 	n := *s
 	n.revision, n.generation, n.serial, n.number, n.cut = p.revision, p.generation, p.serial, p.number, p.cut
 	if len(p.newest) > 0 {
@@ -72,7 +72,7 @@ func (j *mapJudge[T]) next(life context.Context, s *mapState[T], p ledgerPage) (
 }
 
 // edit reads what became of a key, and reports whether that changes the list.
-func (j *mapJudge[T]) edit(list []*MapEntry[T], name string, p ledgerPage) (mapEdit[T], bool) {
+func (j *mapJudge[T]) edit(list []*MapEntry[T], name string, p mapMail) (mapEdit[T], bool) {
 	at, there := searchEntries(list, name)
 	before, hurt := j.refused[name]
 	delete(j.refused, name)

@@ -149,7 +149,7 @@ func (p *Provider) Watch(callback func(event any, err error)) error {
 	if p.watch != nil {
 		return p.failed(errWatched)
 	}
-	w := &providerWatch{provider: p, callback: callback, inbox: newInbox(""), since: p.last, pending: map[string]*follow.Entry{}}
+	w := &providerWatch{provider: p, callback: callback, inbox: newMapInbox(""), since: p.last, pending: map[string]*follow.Entry{}}
 	w.life, w.cancel = context.WithCancel(context.Background())
 	of := follow.Keys(p.key)
 	if p.tree {
@@ -182,7 +182,7 @@ func (p *Provider) failed(err error) error {
 type providerWatch struct {
 	provider *Provider
 	callback func(event any, err error)
-	inbox    *inbox
+	inbox    *mapInbox
 	follower *follow.Follower
 	life     context.Context
 	cancel   context.CancelFunc
@@ -220,7 +220,7 @@ func (w *providerWatch) run() {
 }
 
 // look calls back for a page, if there is something to say.
-func (w *providerWatch) look(page ledgerPage) {
+func (w *providerWatch) look(page mapMail) {
 	maps.Copy(w.pending, page.newest)
 	if page.cut != nil {
 		if !w.failing && !errors.Is(page.cut, errUnread) {

@@ -32,7 +32,7 @@ func TestACompactionWhileAMapIsCutOffCostsOneRead(t *testing.T) {
 	m := openMap(t, link.Dial(clientv3.Config{DialOptions: calls.DialOptions()}), "tenants", &config.Options[int]{Codec: count{&decoded}})
 	told := diffs(t, m)
 	changed := passed(t, func(ctx context.Context) func(func(config.MapSnapshot[int]) bool) { return m.Changes(ctx) })
-	shows(t, told, "+changes=0 +goes=0 +stays=0")
+	differs(t, told, "+changes=0 +goes=0 +stays=0")
 	before := etcdtest.Receive(t, soon, "the current snapshot", changed)
 
 	link.Cut()
@@ -53,7 +53,7 @@ func TestACompactionWhileAMapIsCutOffCostsOneRead(t *testing.T) {
 	etcdtest.Nothing(t, 200*time.Millisecond, "a difference while cut off", told)
 	link.Heal()
 
-	shows(t, told, "+new=7 changes:0=10 -goes=0")
+	differs(t, told, "+new=7 changes:0=10 -goes=0")
 	after := etcdtest.Receive(t, soon, "the next snapshot", changed)
 	if after.Source != config.Live || !after.SyncedAt.After(before.SyncedAt) || after.Entries[2] != before.Entries[2] {
 		t.Errorf("after the compaction: %+v", after)
@@ -78,11 +78,11 @@ func TestARestoredBackupIsWhatAMapIsThen(t *testing.T) {
 	put(t, etcd, "tenants/new", "4")
 	m := openMap[int](t, c.Client(), "tenants", nil)
 	told := diffs(t, m)
-	shows(t, told, "+new=4 +old=3 +same=2")
+	differs(t, told, "+new=4 +old=3 +same=2")
 	before := m.Snapshot()
 
 	c.Restore(b)
-	if d := shows(t, told, "old:3=1 -new=4"); d.Generation != 1 || d.Revision >= before.Revision {
+	if d := differs(t, told, "old:3=1 -new=4"); d.Generation != 1 || d.Revision >= before.Revision {
 		t.Errorf("generation %d, revision %d after %d", d.Generation, d.Revision, before.Revision)
 	}
 	becomes(t, m, nil)
@@ -90,7 +90,7 @@ func TestARestoredBackupIsWhatAMapIsThen(t *testing.T) {
 		t.Errorf("restored: %+v", s)
 	}
 	put(t, etcd, "tenants/same", "5")
-	shows(t, told, "same:2=5")
+	differs(t, told, "same:2=5")
 }
 
 func TestARestartOfEtcdIsWaitedOutByAMap(t *testing.T) {
@@ -99,7 +99,7 @@ func TestARestartOfEtcdIsWaitedOutByAMap(t *testing.T) {
 	put(t, c.Oracle(0), "tenants/bad", "x")
 	m := openMap[int](t, c.Client(), "tenants", nil)
 	told := diffs(t, m)
-	shows(t, told, "+a=1")
+	differs(t, told, "+a=1")
 	c.Stop(0)
 	becomes(t, m, config.ErrNotCurrent)
 	if !errors.Is(m.Err(), config.ErrRefused) {
@@ -111,7 +111,7 @@ func TestARestartOfEtcdIsWaitedOutByAMap(t *testing.T) {
 	})
 	etcdtest.Nothing(t, 200*time.Millisecond, "a difference without a put", told)
 	put(t, c.Oracle(0), "tenants/a", "2")
-	shows(t, told, "a:1=2")
+	differs(t, told, "a:1=2")
 }
 
 // The connection is dropped again and again while keys come and go: the differences add up, nothing is told twice or out of
@@ -215,14 +215,14 @@ func TestAMapStartsFromASingleMemberAndHeals(t *testing.T) {
 		none.Close()
 	}
 	told := diffs(t, m)
-	shows(t, told, "+a=1 +b=2")
+	differs(t, told, "+a=1 +b=2")
 	c.Restart(1, 2)
 	becomes(t, m, nil)
 	if s := m.Snapshot(); s.Source != config.Live || s.SyncedAt.IsZero() || decoded.Load() != 2 {
 		t.Errorf("with a majority again: %+v, %d documents decoded", s, decoded.Load())
 	}
 	remove(t, c.Oracle(0), "tenants/a")
-	shows(t, told, "-a=1")
+	differs(t, told, "-a=1")
 }
 
 // Maps of one prefix share a view, which may have been cut off for a while. Cut off, it is what a Map starts from;

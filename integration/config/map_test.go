@@ -97,8 +97,8 @@ func says(d config.MapDiff[int]) string {
 	return strings.Join(words, " ")
 }
 
-// shows waits for the next difference and compares it.
-func shows(t testing.TB, from <-chan config.MapDiff[int], want string) config.MapDiff[int] {
+// differs waits for the next difference and compares it.
+func differs(t testing.TB, from <-chan config.MapDiff[int], want string) config.MapDiff[int] {
 	t.Helper()
 	d := etcdtest.Receive(t, soon, "the next difference", from)
 	if got := says(d); got != want {
@@ -153,9 +153,9 @@ func TestAMapOfNothingOpensAtOnceAndIsExact(t *testing.T) {
 		t.Errorf("got %+v, %v", s, m.Err())
 	}
 	told := diffs(t, m)
-	shows(t, told, "")
+	differs(t, told, "")
 	put(t, cli, prefix+"/a", "1")
-	shows(t, told, "+a=1")
+	differs(t, told, "+a=1")
 }
 
 // A key is state, not configuration: one that is deleted is gone.
@@ -166,13 +166,13 @@ func TestDifferencesLeadFromWhatWasSeenToTheNewest(t *testing.T) {
 	put(t, cli, prefix+"/b", "2")
 	m := openMap[int](t, cli, prefix, nil)
 	told := diffs(t, m)
-	shows(t, told, "+a=1 +b=2")
+	differs(t, told, "+a=1 +b=2")
 	revision := put(t, cli, prefix+"/b", "3")
-	if d := shows(t, told, "b:2=3"); d.Revision != revision || d.Changed[0].After.Revision != revision {
+	if d := differs(t, told, "b:2=3"); d.Revision != revision || d.Changed[0].After.Revision != revision {
 		t.Errorf("at %d, put as %d", d.Revision, revision)
 	}
 	remove(t, cli, prefix+"/a")
-	shows(t, told, "-a=1")
+	differs(t, told, "-a=1")
 	if _, there := m.Get("a"); there || m.Err() != nil {
 		t.Errorf("the deleted one is there: %t, %v", there, m.Err())
 	}
@@ -183,7 +183,7 @@ func TestDifferencesLeadFromWhatWasSeenToTheNewest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shows(t, told, "+a=4 +c=5 -b=3")
+	differs(t, told, "+a=4 +c=5 -b=3")
 	if s := m.Snapshot(); s.Revision != resp.Header.Revision {
 		t.Errorf("at %d, written as %d", s.Revision, resp.Header.Revision)
 	}
@@ -226,7 +226,7 @@ func TestABadDocumentHarmsNoOther(t *testing.T) {
 		return nil
 	}})
 	told := diffs(t, m)
-	shows(t, told, "+good=1 +other=2")
+	differs(t, told, "+good=1 +other=2")
 	if err := m.Err(); !refusedAt(first)(err) || !strings.Contains(err.Error(), `"bad"`) || !strings.Contains(err.Error(), "left out") {
 		t.Errorf("Err is: %v", err)
 	}
@@ -249,7 +249,7 @@ func TestABadDocumentHarmsNoOther(t *testing.T) {
 			t.Errorf("%s: the last good one is %d, %t", c.document, v, there)
 		}
 		put(t, cli, prefix+"/other", strconv.Itoa(n+3))
-		shows(t, told, fmt.Sprintf("other:%d=%d", n+2, n+3))
+		differs(t, told, fmt.Sprintf("other:%d=%d", n+2, n+3))
 	}
 	if n := logs.FilterMessage("document not taken").Len(); n != 4 {
 		t.Errorf("%d refusals logged, of 4 documents", n)
@@ -261,9 +261,9 @@ func TestABadDocumentHarmsNoOther(t *testing.T) {
 	}
 	// A deleted key has nothing good, and nothing bad.
 	remove(t, cli, prefix+"/good")
-	shows(t, told, "-good=1")
+	differs(t, told, "-good=1")
 	put(t, cli, prefix+"/bad", "3")
-	shows(t, told, "+bad=3")
+	differs(t, told, "+bad=3")
 	if m.Err() != nil {
 		t.Errorf("Err is: %v", m.Err())
 	}
@@ -286,7 +286,7 @@ func TestASlowValidateLosesNoKey(t *testing.T) {
 	}})
 	quick := openMap[int](t, cli, prefix, nil)
 	told := diffs(t, slow)
-	shows(t, told, "+goes=1")
+	differs(t, told, "+goes=1")
 	put(t, cli, prefix+"/slow", "2")
 	etcdtest.Done(t, soon, "Validate is called", called)
 	for n := range 20 {
@@ -438,8 +438,8 @@ func TestClosingAMapEndsTheFollowingAndKeepsTheEntries(t *testing.T) {
 	put(t, cli, prefix+"/a", "1")
 	m, stays := openMap[int](t, cli, prefix, nil), openMap[int](t, cli, prefix, nil)
 	told, of := diffs(t, m), diffs(t, stays)
-	shows(t, told, "+a=1")
-	shows(t, of, "+a=1")
+	differs(t, told, "+a=1")
+	differs(t, of, "+a=1")
 	var closing sync.WaitGroup
 	for range 3 {
 		closing.Go(m.Close)
@@ -451,7 +451,7 @@ func TestClosingAMapEndsTheFollowingAndKeepsTheEntries(t *testing.T) {
 		}
 	})
 	put(t, cli, prefix+"/a", "2")
-	shows(t, of, "a:1=2")
+	differs(t, of, "a:1=2")
 	v, there := m.Get("a")
 	if s := m.Snapshot(); v != 1 || !there || s.Source != config.Stale || !errors.Is(m.Err(), config.ErrClosed) {
 		t.Errorf("after Close: %d, %+v, %v", v, s, m.Err())
@@ -478,7 +478,7 @@ func TestOpenMapNeedsTheRightToReadBelowItsPrefixAndNoOther(t *testing.T) {
 	reader := link.Dial(clientv3.Config{Username: "reader", Password: "reader"})
 	m := openMap[int](t, reader, "tenants", nil)
 	told := diffs(t, m)
-	shows(t, told, "+a=1")
+	differs(t, told, "+a=1")
 	etcdtest.Returns(t, soon, "OpenMap", func() {
 		if _, err := config.OpenMap[int](t.Context(), reader, "secrets", nil); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 			t.Errorf("got %v", err)
@@ -496,6 +496,6 @@ func TestOpenMapNeedsTheRightToReadBelowItsPrefixAndNoOther(t *testing.T) {
 	if _, err := root.RoleGrantPermission(t.Context(), "reader", from, to, clientv3.PermissionType(clientv3.PermRead)); err != nil {
 		t.Fatal(err)
 	}
-	shows(t, told, "a:1=2")
+	differs(t, told, "a:1=2")
 	becomes(t, m, nil)
 }
