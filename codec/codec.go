@@ -71,15 +71,13 @@ func (d Document[T]) Decode(data []byte) (T, error) {
 	var v, zero T
 	t := reflect.TypeFor[T]()
 	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
-	format, f := d.decode(data, t, &v)
+	r := reading{Format: d.Format, Strict: d.Strict, budget: newBudget()}
+	format, f := r.decode(data, t, reflect.ValueOf(&v).Elem())
 	if f == nil {
 		return v, nil
 	}
-	if f.line == 0 && f.off >= 0 {
-		f.line, f.column = position(data, f.off)
-	}
 	// Not v: encoding/json goes on after an error and fills in the rest.
-	return zero, &Error{Op: "decode", Type: t.String(), Format: format, Line: f.line, Column: f.column, Field: f.field, Rule: f.rule}
+	return zero, decodeError(data, t, format, f)
 }
 
 // Encode writes v as one document. The error is an [*Error].
@@ -95,25 +93,35 @@ func (d Document[T]) Encode(v T) ([]byte, error) {
 	return data, nil
 }
 
-func (d Document[T]) decode(data []byte, t reflect.Type, dst *T) (format string, f *fault) {
+// reading is how a document is to be read.
+type reading struct {
+	Format Format
+	Strict bool
+	budget *budget
+}
+
+// decode reads data into v, which is settable, zero and a t.
+func (d reading) decode(data []byte, t reflect.Type, v reflect.Value) (format string, f *fault) {
 	if f := checkText(data); f != nil {
 		return "text", f
 	}
+	if d.Format == FormatAuto && isScalar(t) {
+		return "text", decodeScalar(string(data), v)
+	}
+	dst := v.Addr().Interface()
 	switch {
-	case d.Format == FormatAuto && isScalar(t):
-		return "text", decodeScalar(string(data), reflect.ValueOf(dst).Elem())
 	case d.Format == FormatJSON, d.Format == FormatAuto && startsJSON(data):
 		f := decodeJSON(scan{src: data, strict: d.Strict}, planOf(t), t, dst)
 		if f == nil || !f.syntax || d.Format == FormatJSON {
 			return "json", f
 		}
 		// Not JSON, though it began like it. What is not YAML either was meant to be JSON.
-		if g := decodeYAML(data, planOf(t), d.Strict, t, dst); g == nil || !g.syntax {
+		if g := d.decodeYAML(data, planOf(t), t, dst); g == nil || !g.syntax {
 			return "yaml", g
 		}
 		return "json", f
 	case d.Format == FormatYAML, d.Format == FormatAuto:
-		return "yaml", decodeYAML(data, planOf(t), d.Strict, t, dst)
+		return "yaml", d.decodeYAML(data, planOf(t), t, dst)
 	case d.Format == FormatTOML:
 		return "toml", decodeTOML(data, planOf(t), d.Strict, t, dst)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdkit/etcdkit/internal/jsonfields"
 )
 
 type Base struct {
@@ -237,8 +239,8 @@ func TestFieldsHaveTheNamesThatEncodingJSONGivesThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		planned := map[string]any{}
-		for _, f := range jsonFields(reflect.TypeOf(v)) {
-			planned[f.name] = known[f.name]
+		for _, f := range jsonfields.Of(reflect.TypeOf(v)) {
+			planned[f.Name] = known[f.Name]
 		}
 		if !reflect.DeepEqual(planned, known) {
 			t.Errorf("%T: planned %v, encoding/json has %v", v, planned, known)

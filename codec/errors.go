@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"strings"
 	"unicode/utf8"
 )
@@ -74,6 +75,14 @@ type fault struct {
 	field        string
 	rule         string
 	syntax       bool // the text is not of its format at all
+}
+
+// decodeError is the error for a fault in data.
+func decodeError(data []byte, t reflect.Type, format string, f *fault) *Error {
+	if f.line == 0 && f.off >= 0 {
+		f.line, f.column = position(data, f.off)
+	}
+	return &Error{Op: "decode", Type: t.String(), Format: format, Line: f.line, Column: f.column, Field: f.field, Rule: f.rule}
 }
 
 // in puts the name of a field in front of the path.

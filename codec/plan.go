@@ -2,10 +2,9 @@ package codec
 
 import (
 	"reflect"
-	"slices"
-	"strings"
 	"sync"
-	"unicode"
+
+	"github.com/etcdkit/etcdkit/internal/jsonfields"
 )
 
 // plan is what a scan of a document must know of the Go type at one place in it. A nil plan is a place
@@ -15,7 +14,8 @@ type plan struct {
 	typ    reflect.Type // of planCustom
 	fields []planField  // of planStruct, in the order in which encoding/json prefers them
 	exact  map[string]int
-	elem   *plan // of planElem
+	folded map[string]int // by jsonfields.AppendFold
+	elem   *plan          // of planElem
 
 	// durations and customs: a time.Duration, a type that decodes itself, may occur here or below.
 	// Where it cannot, a scan that looks for it does not look at names at all.
@@ -32,8 +32,9 @@ const (
 )
 
 type planField struct {
-	name string
-	plan *plan
+	name   string
+	quoted bool // tagged ",string"
+	plan   *plan
 }
 
 // field finds a field as encoding/json does: by its exact name, else ignoring case.
@@ -41,10 +42,9 @@ func (p *plan) field(key []byte) (planField, bool) {
 	if i, ok := p.exact[string(key)]; ok {
 		return p.fields[i], true
 	}
-	for _, f := range p.fields {
-		if strings.EqualFold(f.name, string(key)) {
-			return f, true
-		}
+	var buf [64]byte
+	if i, ok := p.folded[string(jsonfields.AppendFold(buf[:0], string(key)))]; ok {
+		return p.fields[i], true
 	}
 	return planField{}, false
 }
@@ -114,13 +114,17 @@ func (b planner) plan(t reflect.Type) *plan {
 			b[t] = p // before its element, which may contain it
 			p.elem = b.plan(t.Elem())
 		case reflect.Struct:
-			p := &plan{kind: planStruct, exact: map[string]int{}}
+			p := &plan{kind: planStruct, exact: map[string]int{}, folded: map[string]int{}}
 			b[t] = p
-			for i, f := range jsonFields(t) {
-				p.fields = append(p.fields, planField{name: f.name})
-				p.exact[f.name] = i
-				if !f.quoted {
-					p.fields[i].plan = b.plan(f.typ)
+			for i, f := range jsonfields.Of(t) {
+				p.fields = append(p.fields, planField{name: f.Name, quoted: f.Quoted})
+				p.exact[f.Name] = i
+				fold := string(jsonfields.AppendFold(nil, f.Name))
+				if _, taken := p.folded[fold]; !taken {
+					p.folded[fold] = i
+				}
+				if !f.Quoted {
+					p.fields[i].plan = b.plan(f.Type)
 				}
 			}
 		default:
@@ -128,110 +132,4 @@ func (b planner) plan(t reflect.Type) *plan {
 		}
 	}
 	return b[t]
-}
-
-// jsonField is a field as encoding/json sees it.
-type jsonField struct {
-	name   string
-	typ    reflect.Type
-	index  []int // path through embedded structs
-	tagged bool
-	quoted bool // tagged ",string": the string holds the number that encoding/json makes of it
-}
-
-// jsonFields lists the fields of struct type t by the rules of encoding/json, in its order: those of
-// embedded structs as if they were t's own, where of several with one name the shallowest wins, then
-// the tagged one, and otherwise none.
-func jsonFields(t reflect.Type) []jsonField {
-	type level struct {
-		typ   reflect.Type
-		index []int
-	}
-	var all []jsonField
-	visited := map[reflect.Type]bool{}
-	for next := []level{{typ: t}}; len(next) > 0; {
-		current := next
-		next = nil
-		// A type embedded twice at one depth hides its own fields: they are listed twice, and so clash.
-		count := map[reflect.Type]int{}
-		for _, l := range current {
-			count[l.typ]++
-		}
-		for _, l := range current {
-			if visited[l.typ] {
-				continue
-			}
-			visited[l.typ] = true
-			for i := range l.typ.NumField() {
-				sf := l.typ.Field(i)
-				inner := sf.Type
-				if inner.Name() == "" && inner.Kind() == reflect.Pointer {
-					inner = inner.Elem()
-				}
-				if !sf.IsExported() && !(sf.Anonymous && inner.Kind() == reflect.Struct) {
-					continue
-				}
-				tag := sf.Tag.Get("json")
-				if tag == "-" {
-					continue
-				}
-				name, opts, _ := strings.Cut(tag, ",")
-				if !validName(name) {
-					name = ""
-				}
-				index := append(slices.Clone(l.index), i)
-				if name == "" && sf.Anonymous && inner.Kind() == reflect.Struct {
-					next = append(next, level{inner, index})
-					continue
-				}
-				quoted := slices.Contains(strings.Split(opts, ","), "string")
-				f := jsonField{name: name, typ: sf.Type, index: index, tagged: name != "", quoted: quoted}
-				if name == "" {
-					f.name = sf.Name
-				}
-				all = append(all, f)
-				if count[l.typ] > 1 {
-					all = append(all, f)
-				}
-			}
-		}
-	}
-	return dominant(all)
-}
-
-// dominant keeps of the fields of each name the one that wins, in the order of the source.
-func dominant(all []jsonField) []jsonField {
-	byName := map[string][]jsonField{}
-	for _, f := range all {
-		byName[f.name] = append(byName[f.name], f)
-	}
-	var kept []jsonField
-	for _, fs := range byName {
-		slices.SortStableFunc(fs, func(a, b jsonField) int {
-			switch {
-			case len(a.index) != len(b.index):
-				return len(a.index) - len(b.index)
-			case a.tagged == b.tagged:
-				return 0
-			case a.tagged:
-				return -1
-			}
-			return 1
-		})
-		if len(fs) == 1 || len(fs[0].index) != len(fs[1].index) || fs[0].tagged != fs[1].tagged {
-			kept = append(kept, fs[0])
-		}
-	}
-	slices.SortFunc(kept, func(a, b jsonField) int { return slices.Compare(a.index, b.index) })
-	return kept
-}
-
-// validName reports whether encoding/json takes the name in a tag for one.
-func validName(name string) bool {
-	for _, r := range name {
-		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
-			return false
-		}
-	}
-	return name != ""
 }

@@ -33,20 +33,22 @@ const (
 	ruleLoop     = "an alias inside of what it stands for"
 )
 
+// budget is what reading YAML may still cost, for one document or for several that make one value.
+type budget struct {
+	entries int
+	values  int // that documents expand to
+	bytes   int // of JSON
+}
+
+func newBudget() *budget { return &budget{maxEntries + documentWeight, maxValues, maxExpanded} }
+
 // decodeYAML reads a YAML text into dst, a pointer to a t with plan p.
-func decodeYAML(src []byte, p *plan, strict bool, t reflect.Type, dst any) *fault {
-	if f := countEntries(src); f != nil {
-		return f
-	}
-	root, f := parseYAML(src)
+func (d reading) decodeYAML(src []byte, p *plan, t reflect.Type, dst any) *fault {
+	c, f := d.budget.convertYAML(src)
 	if f != nil {
 		return f
 	}
-	c := converter{left: maxValues, open: map[*yaml.Node]bool{}, out: make([]byte, 0, len(src)+len(src)/4)}
-	if f := c.value(root, 1); f != nil {
-		return f
-	}
-	f = decodeJSON(scan{src: c.out, strict: strict, unique: true}, p, t, dst)
+	f = decodeJSON(scan{src: c.out, strict: d.Strict, unique: true}, p, t, dst)
 	if f != nil && f.line == 0 && f.off >= 0 {
 		// The offset is into the JSON: name the place in the YAML that it came from.
 		f.line, f.column = c.place(f.off)
@@ -54,15 +56,33 @@ func decodeYAML(src []byte, p *plan, strict bool, t reflect.Type, dst any) *faul
 	return f
 }
 
+// convertYAML writes a YAML text as JSON.
+func (b *budget) convertYAML(src []byte) (*converter, *fault) {
+	entries, f := countEntries(src, b.entries)
+	if f != nil {
+		return nil, f
+	}
+	b.entries -= entries
+	root, f := parseYAML(src)
+	if f != nil {
+		return nil, f
+	}
+	c := &converter{left: b.values, room: b.bytes, open: map[*yaml.Node]bool{}, out: make([]byte, 0, len(src)+len(src)/4)}
+	f = c.value(root, 1)
+	b.values, b.bytes = c.left, c.room-len(c.out)
+	if f != nil {
+		return nil, f
+	}
+	return c, nil
+}
+
 // countEntries refuses a text that would parse to too many nodes, before it is parsed: the parser has
 // no bound of its own and may need 500 times the memory of the text. It counts the marks of which each
 // further node needs one. Some of them may be in quotes or blocks of text, so it may count too many,
-// but not too few.
-func countEntries(src []byte) *fault {
-	if len(src) <= maxEntries/directiveWeight {
-		return nil
-	}
-	entries, flow := 0, false
+// but not too few. A text by itself counts, too.
+func countEntries(src []byte, allowed int) (entries int, f *fault) {
+	flow := false
+	entries = documentWeight
 	for i, c := range src {
 		switch c {
 		case '[', '{':
@@ -89,15 +109,19 @@ func countEntries(src []byte) *fault {
 				entries += directiveWeight
 			}
 		}
-		if entries > maxEntries {
+		if entries > allowed {
 			line, column := position(src, i)
-			return &fault{line: line, column: column, rule: ruleEntries}
+			return 0, &fault{line: line, column: column, rule: ruleEntries}
 		}
 	}
-	return nil
+	if entries > allowed {
+		return 0, &fault{off: -1, rule: ruleEntries}
+	}
+	return entries, nil
 }
 
 const (
+	documentWeight  = 8   // of a document, in entries: the parser allocates 5 KiB before it reads
 	commentWeight   = 4   // of a comment, in entries: the parser keeps several copies
 	directiveWeight = 100 // of a %TAG: the parser compares each with all before it
 )

@@ -23,7 +23,7 @@ func encodeYAML(src []byte) ([]byte, *fault) {
 	if enc.Encode(root) != nil || enc.Close() != nil {
 		return nil, &fault{rule: "not written as YAML"}
 	}
-	if f := countEntries(b.Bytes()); f != nil {
+	if _, f := countEntries(b.Bytes(), newBudget().entries); f != nil {
 		return nil, &fault{rule: f.rule}
 	}
 	return b.Bytes(), nil

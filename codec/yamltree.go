@@ -15,6 +15,7 @@ type converter struct {
 	out   []byte
 	marks []mark
 	left  int                 // how many more values are allowed
+	room  int                 // how long out may become
 	open  map[*yaml.Node]bool // aliased nodes around the current one
 	via   *yaml.Node          // the outermost alias around the current node
 }
@@ -42,7 +43,7 @@ func faultAt(n *yaml.Node, rule string) *fault {
 
 // spend counts one node, written or passed over.
 func (c *converter) spend(n *yaml.Node) *fault {
-	if c.left--; c.left >= 0 && len(c.out) <= maxExpanded {
+	if c.left--; c.left >= 0 && len(c.out) <= c.room {
 		return nil
 	}
 	if c.via != nil {
