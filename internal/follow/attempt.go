@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -45,6 +46,7 @@ type attempt struct {
 	cancel    context.CancelFunc
 	responses <-chan clientv3.WatchResponse // of the only watch
 	merged    <-chan response               // of several
+	ended     atomic.Bool                   // one of several has, by itself
 	forwards  sync.WaitGroup
 	err       error
 }
@@ -128,11 +130,17 @@ func (a *attempt) merge(ctx context.Context, channels []clientv3.WatchChan) <-ch
 	for i, ch := range channels {
 		a.forwards.Go(func() {
 			for resp := range ch {
+				if resp.Err() != nil {
+					a.ended.Store(true)
+				}
 				select {
 				case out <- response{i, resp}:
 				case <-ctx.Done():
 					return
 				}
+			}
+			if ctx.Err() == nil {
+				a.ended.Store(true)
 			}
 			select {
 			case out <- response{i, clientv3.WatchResponse{Canceled: true, CancelReason: errClosed.Error()}}:

@@ -66,7 +66,7 @@ func (p *pulse) readAt(sent time.Time, revision, stream int64) {
 func (p *pulse) failed(err error) (askedLately bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	askedLately = p.live && p.open()
+	askedLately = p.live && len(p.asked) > 0
 	p.live, p.trouble = false, err
 	p.asked, p.doubtful, p.late = nil, 0, false
 	return askedLately

@@ -199,8 +199,10 @@ func (v *view) disconnect(a *attempt, err error) {
 	if v.rng.woven() || !errors.Is(err, rpctypes.ErrCompacted) {
 		v.leaveStream(a.stream)
 	}
-	// If the stream ended by itself a question may have come after, and have opened it anew.
-	if asked && v.ctx.Err() == nil && v.hub.alone(v, a.stream) {
+	// If the stream ended by itself a question may have come after, and have opened it anew. A prompt is likely to, for what
+	// the end of a stream cuts off is a reason for one: also when the view is released just then.
+	gone := v.ctx.Err() == nil || v.rng.woven() && a.ended.Load()
+	if asked && gone && v.hub.alone(v, a.stream) {
 		reap(v.hub, v.rng, a.stream)
 	}
 }
