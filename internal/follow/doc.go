@@ -2,7 +2,7 @@
 //
 // # Model
 //
-// A view is a complete copy of one key, some keys or a prefix at a known revision, and a stream of the
+// A view is a complete copy of one key, some keys, a prefix or several at a known revision, and a stream of the
 // differences as it moves on. Views of one range are shared by everything that asks through the same client,
 // and counted: one watch, however many observers.
 //
@@ -22,9 +22,10 @@
 //
 // Observers see every key's newest state, in order of revision, all of one revision together; keys that
 // went away while the view was cut off are seen going. (A view of several single keys has a watch for each, and
-// makes neither promise across them.) A view never gives up by itself. It knows when it was last proven current:
-// etcd is asked for its progress once a second for all views of a client, and a stream that stays silent for
-// long is abandoned for a fresh one.
+// makes neither promise across them. One of several prefixes, or of what [Range.With] adds, makes both: what one
+// watch brings is held until the others are known to have passed its revision, and etcd is asked for that at once.)
+// A view never gives up by itself. It knows when it was last proven current: etcd is asked for its progress once a
+// second for all views of a client, and a stream that stays silent for long is abandoned for a fresh one.
 //
 // A revision that goes backwards (a restored backup), another cluster behind the endpoints, or an event that does not
 // follow from those before raises the view's generation: whoever built on revisions of the past must let go of it. A

@@ -26,7 +26,7 @@ func Prefix(prefix string) Range { return Range{prefixes: []string{prefix}} }
 // This has a price. A change waits until etcd has said that the other prefixes have nothing older, which is a round trip;
 // and a view of several prefixes has a stream of its own, with a question a second of its own.
 func Prefixes(prefixes ...string) Range {
-	return Range{whole: true}.cover(prefixes, nil)
+	return cover(prefixes, nil)
 }
 
 // Keys covers exactly these keys, whether they exist or not. Several of them are no whole: see [Range.With] for that.
@@ -36,14 +36,14 @@ func Keys(keys ...string) Range {
 
 // With covers these keys, too, and all of it as one whole, as [Prefixes] does.
 func (r Range) With(keys ...string) Range {
-	r.whole = true
-	return r.cover(r.prefixes, slices.Concat(r.keys, keys))
+	whole := cover(r.prefixes, slices.Concat(r.keys, keys))
+	whole.deletions = r.deletions
+	return whole
 }
 
-// cover makes the range one of exactly these prefixes and keys, each key of etcd's being in one of them only: so an event
-// comes once.
-func (r Range) cover(prefixes, keys []string) Range {
-	r.prefixes, r.keys = nil, nil
+// cover returns the whole of prefixes and keys, each key of etcd's being in one of them only: so an event comes once.
+func cover(prefixes, keys []string) Range {
+	r := Range{whole: true}
 	for _, p := range slices.Sorted(slices.Values(prefixes)) {
 		// What starts with a prefix comes right after it.
 		if n := len(r.prefixes); n == 0 || !strings.HasPrefix(p, r.prefixes[n-1]) {
