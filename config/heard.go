@@ -105,6 +105,9 @@ func (e *ear) choose() (c content, decided bool) {
 	return e.keys.content, true
 }
 
+// knows reports whether anything was heard of the keys, as from a view that others have opened.
+func (e *ear) knows() bool { return e.heard.Ptr().serial > 0 }
+
 // start takes in what was read from a single member, which may be old: it is not followed.
 func (e *ear) start(entries []*follow.Entry, at int64) {
 	e.mu.Lock()

@@ -121,7 +121,7 @@ func newMap[T any](prefix string, opts *Options[T]) *Map[T] {
 
 // ready returns when there is something to get, or with the error that OpenMap fails with.
 func (m *Map[T]) ready(ctx context.Context) error {
-	if err := m.follower.Open(ctx, m.prefix+"/", m.inbox.live, m.older); err != nil {
+	if err := m.follower.Open(ctx, m.inbox.live, m.older); err != nil {
 		return m.failed(err)
 	}
 	number := m.inbox.written()

@@ -7,7 +7,7 @@ import (
 )
 
 // ready returns when there is something to get, or with the error that Open fails with.
-func (v *Value[T]) ready(ctx context.Context, key string) error {
+func (v *Value[T]) ready(ctx context.Context) error {
 	live := make(chan struct{})
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -20,7 +20,7 @@ func (v *Value[T]) ready(ctx context.Context, key string) error {
 		}
 	}()
 	old := false // something older was found
-	err := v.following.Open(ctx, key, live, func(ctx context.Context) bool {
+	err := v.following.Open(ctx, live, func(ctx context.Context) bool {
 		old = v.older(ctx)
 		return old
 	})
@@ -30,8 +30,10 @@ func (v *Value[T]) ready(ctx context.Context, key string) error {
 		}
 		return err
 	}
+	newest := v.ear.heard.Get().serial
 	for s := range v.current.Seq(ctx) {
 		switch {
+		case s.serial < newest: // what was heard is still being looked at
 		case s.cut != nil && !old: // what is known is known by a view that others opened, and that was cut off since
 		case s.serial == 0 && s.disk.IsZero(): // nothing was looked at yet
 		case s.revision > 0 || s.fallback && s.cut == nil:
@@ -65,5 +67,5 @@ func (v *Value[T]) older(ctx context.Context) bool {
 		v.ear.start(entries, at)
 		return true
 	}
-	return !kept.disk.IsZero()
+	return !kept.disk.IsZero() || v.ear.knows()
 }

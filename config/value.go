@@ -101,7 +101,7 @@ func (v *Value[T]) start(ctx context.Context, client *clientv3.Client, at layout
 		v.rollouts = follow.Attach(client, follow.Prefix(at.rollout()), listener{v.ear, &v.ear.rollout})
 		go r.run(life)
 	}
-	err := v.ready(ctx, keys[0])
+	err := v.ready(ctx)
 	if err != nil {
 		// Not Close: a Validate that hangs must not hold up a caller whose time is over.
 		v.stop()

@@ -128,7 +128,7 @@ func (s *service) release() {
 
 // start waits until the list is live, or made of something older.
 func (s *service) start(ctx context.Context) error {
-	return s.follower.Open(ctx, s.prefix, s.roster.whenLive(), s.startCold)
+	return s.follower.Open(ctx, s.roster.whenLive(), s.startCold)
 }
 
 // startCold has the list made of what a single member knows, or of the copy on disk, unless it is known already. It reports

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -240,4 +241,24 @@ func secure(t *testing.T, c *etcdtest.Cluster, key string) *clientv3.Client {
 		t.Fatal(err)
 	}
 	return c.Dial(clientv3.Config{Username: "root", Password: "root"})
+}
+
+// Values of one key share a view, which is a moment behind etcd, as all views are. Who opens a Value does not get an older document
+// than etcd held at that time.
+func TestOpenIsNotOlderThanWhatWasPutBefore(t *testing.T) {
+	t.Parallel()
+	cli, key := etcdtest.Client(t), etcdtest.Prefix(t)+"n"
+	put(t, cli, key, "0")
+	open[int](t, cli, key, nil)
+	for n := range 200 {
+		put(t, cli, key, strconv.Itoa(n+1))
+		v, err := config.Open[int](t.Context(), cli, key, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.Get() != n+1 {
+			t.Fatalf("put %d, and opened with %d", n+1, v.Get())
+		}
+		v.Close()
+	}
 }

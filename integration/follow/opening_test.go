@@ -37,7 +37,7 @@ func opening(t *testing.T, cli *clientv3.Client, prefix string) (
 	f = follow.Attach(cli, follow.Prefix(prefix), obs)
 	t.Cleanup(f.Close)
 	return f, func(ctx context.Context, older func(context.Context) bool) error {
-		return f.Open(ctx, prefix, obs.live, older)
+		return f.Open(ctx, obs.live, older)
 	}
 }
 

@@ -68,26 +68,32 @@ var errReleased = errors.New("view closed")
 
 // Reached waits until the observers have been told of everything up to a revision. ctx bounds it; its cause is returned.
 func (f *Follower) Reached(ctx context.Context, revision int64) error {
-	m := &mark{revision, make(chan struct{})}
-	select {
-	case f.view.commands <- command{await: m}:
-	case <-f.view.done:
-		return errReleased
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	m := f.mark(func(c Change, _ entries) bool { return revision <= c.Complete })
 	select {
 	case <-m.reached:
 		return nil
 	case <-f.view.done:
 		return errReleased
 	case <-ctx.Done():
-		// So that waits that were given up do not gather.
-		select {
-		case f.view.commands <- command{forget: m}:
-		case <-f.view.done:
-		}
+		f.forget(m)
 		return context.Cause(ctx)
+	}
+}
+
+// mark has the view say when something holds of it. It is forgotten when nobody waits any more, so that marks do not gather.
+func (f *Follower) mark(holds func(Change, entries) bool) *mark {
+	m := &mark{holds, make(chan struct{})}
+	select {
+	case f.view.commands <- command{await: m}:
+	case <-f.view.done:
+	}
+	return m
+}
+
+func (f *Follower) forget(m *mark) {
+	select {
+	case f.view.commands <- command{forget: m}:
+	case <-f.view.done:
 	}
 }
 

@@ -22,10 +22,11 @@ const (
 	memberWithin = time.Second
 )
 
-// Open returns nil once live is closed, which the observer does when it is told that the view is live; or once there is
-// something older. live may be closed before.
+// Open returns nil once live is closed, which the observer does when it is told that the view is live, and the observer has been
+// told of all that etcd held when Open was called: also if others have opened the view before, which then may be a moment
+// behind. Or once there is something older. live may be closed before.
 //
-// Beside that a key is read, linearizably. Following never fails: a watch that cannot be opened is tried again and does not
+// Beside that etcd is read, linearizably. Following never fails: a watch that cannot be opened is tried again and does not
 // say why, while a read is refused by a server that is not there, or does not let this user in.
 //
 // If etcd is away, or has not answered after 3 s or half of ctx's time, older is asked, up to twice, by the goroutine of
@@ -34,43 +35,50 @@ const (
 //
 // ctx bounds the opening, and so do 10 s. An error is etcd's refusal, or names the endpoints and how they failed, or is
 // ctx's cause with what the view was waiting for.
-func (f *Follower) Open(ctx context.Context, key string, live <-chan struct{}, older func(ctx context.Context) bool) error {
+func (f *Follower) Open(ctx context.Context, live <-chan struct{}, older func(ctx context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
-	client, answered := f.view.hub.client, make(chan error, 1)
+	answered := make(chan answer, 1)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
+	joined := f.Status().Revision // of a view that others have opened; 0 if it is yet to be read
 	asking.Go(func() {
-		_, err := call.Do(ctx, client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return client.KV.Get(ctx, key, clientv3.WithCountOnly())
-		})
-		answered <- err
+		e, err := f.ask(ctx, joined)
+		answered <- answer{e, err}
 	})
 	if older == nil {
 		older = func(context.Context) bool { return false }
 	}
 	patience := time.NewTimer(patienceOf(ctx))
 	defer patience.Stop()
-	for asked := true; ; {
+	var covered <-chan struct{}
+	for asked, behind := true, joined > 0; live != nil || behind; {
 		select {
 		case <-live:
-			return nil
-		case err := <-answered:
-			if asked = false; err == nil {
-				continue
-			}
-			if ctx.Err() == nil && call.Away(err) && older(ctx) {
+			live = nil
+		case <-covered:
+			covered, behind = nil, false
+		case a := <-answered:
+			asked = false
+			switch {
+			case a.err == nil && behind:
+				m := f.mark(a.evidence.covered)
+				defer f.forget(m)
+				covered = m.reached
+			case a.err == nil:
+			case ctx.Err() == nil && call.Away(a.err) && older(ctx):
 				return nil
+			default:
+				return a.err
 			}
-			return err
 		case <-patience.C:
 			if older(ctx) {
 				return nil
 			}
 		case <-ctx.Done():
 			if asked {
-				if err := <-answered; err != nil { // which names the endpoints
-					return err
+				if a := <-answered; a.err != nil { // which names the endpoints
+					return a.err
 				}
 			}
 			err := context.Cause(ctx)
@@ -80,6 +88,63 @@ func (f *Follower) Open(ctx context.Context, key string, live <-chan struct{}, o
 			return err
 		}
 	}
+	return nil
+}
+
+// answer is etcd's to the question of an opening.
+type answer struct {
+	evidence
+	err error
+}
+
+// evidence is what etcd holds of a range at a revision.
+type evidence struct {
+	revision int64
+	keys     int64            // how many there are
+	written  map[string]int64 // the revisions of those that were written after the one that was asked for
+}
+
+// covered reports whether a view has all that the evidence is of.
+func (e evidence) covered(now Change, content entries) bool {
+	if now.Complete >= e.revision {
+		return true
+	}
+	for key, revision := range e.written {
+		if has := content[key]; has == nil || has.ModRevision < revision {
+			return false
+		}
+	}
+	return int64(len(content)) == e.keys
+}
+
+// ask reads how much there is in the range and what was written after a revision; if that is 0, as nothing is known so far, only
+// whether etcd answers, by one key, which need not exist.
+func (f *Follower) ask(ctx context.Context, after int64) (evidence, error) {
+	client, rng := f.view.hub.client, f.view.rng
+	if after == 0 {
+		_, err := call.Do(ctx, client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return client.KV.Get(ctx, rng.sorted()[0], clientv3.WithCountOnly())
+		})
+		return evidence{}, err
+	}
+	var ops []clientv3.Op
+	for key, opts := range rng.spans() {
+		ops = append(ops, clientv3.OpGet(key, append(opts, clientv3.WithKeysOnly(), clientv3.WithMinModRev(after+1))...))
+	}
+	resp, err := call.Do(ctx, client, "read", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return client.KV.Txn(ctx).Then(ops...).Commit()
+	})
+	if err != nil {
+		return evidence{}, err
+	}
+	e := evidence{revision: resp.Header.GetRevision(), written: map[string]int64{}}
+	for _, part := range resp.Responses {
+		e.keys += part.GetResponseRange().GetCount()
+		for _, kv := range part.GetResponseRange().GetKvs() {
+			e.written[string(kv.Key)] = kv.ModRevision
+		}
+	}
+	return e, nil
 }
 
 // patienceOf is how long to wait for etcd before something older is looked for.

@@ -64,10 +64,11 @@ type command struct {
 	forget *mark
 }
 
-// mark is a revision that somebody waits for.
+// mark is something that somebody waits for: that it holds of the view's present state, a change without events, and its
+// content.
 type mark struct {
-	revision int64
-	reached  chan struct{} // closed when the followers have been told of everything up to it
+	holds   func(Change, entries) bool
+	reached chan struct{} // closed when it does, and the followers have been told of all that led there
 }
 
 func newView(h *hub, rng Range) *view {
@@ -480,9 +481,9 @@ func (v *view) reach() {
 	if len(v.marks) == 0 || !v.synced {
 		return
 	}
-	complete := v.step(nil).Complete
+	now := v.step(nil)
 	v.marks = slices.DeleteFunc(v.marks, func(m *mark) bool {
-		if m.revision <= complete {
+		if m.holds(now, v.content) {
 			close(m.reached)
 			return true
 		}
