@@ -291,11 +291,9 @@ func TestAWholeLeavesNoStreamBehind(t *testing.T) {
 func TestAWholeIsWhatEtcdHeldAtEveryRevision(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
-	c := etcdtest.New(t, &etcdtest.Options{Members: 3})
-	c.WaitLeader()
-	oracle := c.Oracle(0)
+	c := etcdtest.New(t, nil)
+	oracle, links := c.Oracle(0), c.Links()
 	truth := newChronicle(t, oracle, "a/")
-	links := c.Links()
 	j := attachWhole(t, links.Client(), whole("a/"))
 	j.synced(t)
 	s := newScribbler(oracle, "a/", rng)

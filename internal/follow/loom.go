@@ -34,6 +34,7 @@ type loom struct {
 	again *time.Timer   // runs while something is held
 	vain  int           // how often it has fired, and nothing was released
 	runs  bool
+	heard []bool // by watch: it has brought an answer since etcd was asked again
 }
 
 // proof is what an answer proves once all watches have passed its revision: that the view was current at a time.
@@ -49,6 +50,7 @@ func newLoom(watches int, read int64, prompt func(again bool) bool) *loom {
 		weave:  newWeave(watches, read),
 		prompt: prompt,
 		behind: make([]time.Time, watches),
+		heard:  make([]bool, watches),
 		first:  promptAfter,
 		again:  time.NewTimer(time.Hour),
 	}
@@ -60,6 +62,7 @@ func newLoom(watches int, read int64, prompt func(again bool) bool) *loom {
 func (l *loom) rest() {
 	l.again.Stop()
 	l.runs, l.news, l.vain = false, false, 0
+	clear(l.heard)
 }
 
 // due fires when a question has been without an answer that releases what is held.
@@ -78,6 +81,7 @@ func (l *loom) press(released bool) {
 	}
 	if released || !l.runs {
 		l.runs, l.vain, l.wait = true, 0, l.first
+		clear(l.heard)
 		l.again.Reset(l.wait)
 	}
 	if l.news && l.prompt(false) {
@@ -95,6 +99,26 @@ func (l *loom) repeat() (stuck bool) {
 	}
 	l.wait = min(2*l.wait, askEvery*beatEvery)
 	l.again.Reset(l.wait)
+	return false
+}
+
+// believe reports whether an answer on a watch is to be believed. Where etcd was asked again, the first one is not, and another
+// question follows.
+//
+// For client/v3 may be connecting anew, without a word. It opens the watches one after the other, and a question that has waited for the
+// connection goes out in between:
+//
+//	client  open a ── question ── open b ──►            b goes on at a revision before the answer's
+//	etcd                        answers, as a has all   b is not among those that it looks at
+//	etcd    ◄── a is open ── b is open ── the answer    sent in any order: they are of two channels
+//
+// The client gives that answer to b as well, ahead of what b has yet to bring. What is asked after it has come is answered only when
+// b has all.
+func (l *loom) believe(watch int) bool {
+	if l.vain == 0 || l.heard[watch] {
+		return true
+	}
+	l.heard[watch], l.news = true, true
 	return false
 }
 
@@ -164,7 +188,9 @@ func (v *view) passed(s *stretch, watch int, revision int64) error {
 		known = max(known, s.heard)
 		s.heard = v.heard.Get() // the next question is yet to be asked
 	}
-	l.pass(watch, revision)
+	if l.believe(watch) {
+		l.pass(watch, revision)
+	}
 	switch behind := &l.behind[watch]; {
 	case revision >= known:
 		*behind = time.Time{}
