@@ -212,8 +212,5 @@ func (k *Keyring) GoString() string { return k.String() }
 // Format writes String, whatever the verb and the flags.
 func (k *Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }
 
-// MarshalText returns String. This is for logs: there is no way back.
+// MarshalText returns String, for logs and for JSON. There is no way back.
 func (k *Keyring) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
-
-// MarshalJSON returns String as JSON. This is for logs: there is no way back.
-func (k *Keyring) MarshalJSON() ([]byte, error) { return appendString(nil, k.String()), nil }

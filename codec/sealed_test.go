@@ -272,6 +272,11 @@ func TestASealedCodecReadsWhatIsInside(t *testing.T) {
 	if _, err := Sealed(ring, sealPath, Auto[limits]()).Decode(inside); err == nil || err.Error() != "codec: decode codec.limits: yaml line 2, column 10: field timeout: a duration needs a unit, as in 30s" {
 		t.Error(err)
 	}
+	for data, rule := range map[string]string{"etcdkit:sealed:v2:k1:AAAA": ruleSealedForm, "etcdkit:sealed:v1:k1:" + strings.Repeat("A", MaxSize): ruleLarge} {
+		if _, err := ring.Open(sealPath, []byte(data)); err == nil || err.Error() != "codec: open: sealed: "+rule {
+			t.Errorf("%.50q: got %v, want %q", data, err, rule)
+		}
+	}
 	// What is refused inside is not sealed.
 	if data, err := Sealed(ring, sealPath, Auto[string]()).Encode("\xff"); err == nil || data != nil {
 		t.Errorf("%q (%v)", data, err)

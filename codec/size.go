@@ -154,10 +154,8 @@ func (s Size) String() string {
 			}
 		}
 	}
-	if s > 0 {
-		try(1024, "KiB", "MiB", "GiB", "TiB", "PiB", "EiB") // first: it is taken if both are as small
-		try(1000, "kB", "MB", "GB", "TB", "PB", "EB")
-	}
+	try(1024, "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+	try(1000, "kB", "MB", "GB", "TB", "PB", "EB")
 	return strconv.FormatInt(best, 10) + unit
 }
 
