@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/etcdkit/etcdkit/codec"
 )
@@ -61,14 +62,14 @@ func newTree[T any](base *T, refuseUnknown, refuseMissing bool) (*tree[T], error
 func (t *tree[T]) decode(layers [][]leaf) (T, error) {
 	var zero T
 	b := builder{root: &place{shape: t.root}, places: maxTreePlaces}
-	if err := b.plant(layers); err != nil {
+	if err := b.putAll(layers); err != nil {
 		return zero, err
 	}
 	if err := b.unknownErr(); t.strict && err != nil {
 		return zero, err
 	}
 	v := t.base
-	r := ripening{builder: b, parts: codec.NewParts(t.strict), full: t.full}
+	r := reading{builder: b, parts: codec.NewParts(t.strict), full: t.full}
 	if err := r.set(reflect.ValueOf(&v).Elem(), b.root, 0); err != nil {
 		return zero, err
 	}
@@ -78,8 +79,8 @@ func (t *tree[T]) decode(layers [][]leaf) (T, error) {
 	return v, nil
 }
 
-// plant makes places of the keys of all layers.
-func (b *builder) plant(layers [][]leaf) error {
+// putAll makes places of the keys of all layers.
+func (b *builder) putAll(layers [][]leaf) error {
 	keys, paths, values := 0, 0, 0
 	for _, layer := range layers {
 		for i := range layer {
@@ -112,11 +113,14 @@ func (b *builder) plant(layers [][]leaf) error {
 // refuse is the error for a key.
 func (l *leaf) refuse(err error) error { return fmt.Errorf("key %s: %w", quoted(l.key), err) }
 
-// quoted is a key as errors have it: nobody reads one of a megabyte.
-func quoted(key string) string {
+// quoted is a key as errors have it.
+func quoted(key string) string { return strconv.Quote(short(key)) }
+
+// short is a name as errors have it: nobody reads one of a megabyte.
+func short(name string) string {
 	const most = 256
-	if len(key) <= most {
-		return strconv.Quote(key)
+	if len(name) <= most {
+		return name
 	}
-	return fmt.Sprintf("%s... (%d bytes)", strconv.Quote(key[:most]), len(key))
+	return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(name[:most], ""), len(name))
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/etcdkit/etcdkit/codec"
 )
 
-// ripening makes a value of places. What it is given to set holds the default: what that leads to by pointers, maps and
-// slices is copied before it is written to, level by level, and shared where it is not.
-type ripening struct {
+// reading makes a value of places. What it is given to set holds the default: what that leads to by pointers, maps and
+// slices is copied before it is written to, level by level, and shared where no key changes it.
+type reading struct {
 	builder
 	parts *codec.Parts
 
@@ -27,7 +27,7 @@ type ripening struct {
 const most = 10
 
 // set gives v, a place of T, what is said of p above a rank: below it, a document around p has replaced it.
-func (r *ripening) set(v reflect.Value, p *place, floor rank) error {
+func (r *reading) set(v reflect.Value, p *place, floor rank) error {
 	if p.shape.kind == shapeStruct {
 		return r.setStruct(v, p, floor)
 	}
@@ -43,7 +43,7 @@ func (r *ripening) set(v reflect.Value, p *place, floor rank) error {
 		return nil
 	}
 	p.sort()
-	v = opened(v)
+	v = owned(v)
 	if whole {
 		r.covered++
 		defer func() { r.covered-- }()
@@ -69,7 +69,7 @@ func (r *ripening) set(v reflect.Value, p *place, floor rank) error {
 var anyMap = reflect.TypeFor[map[string]any]()
 
 // setStruct takes the documents of a struct apart, the lowest rank first, and then sets its fields.
-func (r *ripening) setStruct(v reflect.Value, p *place, floor rank) error {
+func (r *reading) setStruct(v reflect.Value, p *place, floor rank) error {
 	s := p.shape
 	there := len(r.path) == 0
 	for _, said := range p.said {
@@ -96,7 +96,7 @@ func (r *ripening) setStruct(v reflect.Value, p *place, floor rank) error {
 	if len(below) == 0 && !there {
 		return nil
 	}
-	v = opened(v)
+	v = owned(v)
 	for i, f := range s.fields {
 		switch {
 		case len(below) > 0 && below[0].order == i:
@@ -116,7 +116,7 @@ func (r *ripening) setStruct(v reflect.Value, p *place, floor rank) error {
 }
 
 // hand says of a field what a document around it has for it.
-func (r *ripening) hand(p *place, said saying, part *codec.Part) error {
+func (r *reading) hand(p *place, said saying, part *codec.Part) error {
 	i, ok := p.shape.exact[part.Name]
 	if !ok || part.Skipped(p.shape.fields[i].shape.typ) {
 		return nil
@@ -129,7 +129,7 @@ func (r *ripening) hand(p *place, said saying, part *codec.Part) error {
 	return nil
 }
 
-func (r *ripening) setMap(m reflect.Value, p *place, floor rank) error {
+func (r *reading) setMap(m reflect.Value, p *place, floor rank) error {
 	own := reflect.MakeMapWithSize(m.Type(), m.Len()+len(p.below))
 	for entries := m.MapRange(); entries.Next(); {
 		own.SetMapIndex(entries.Key(), entries.Value())
@@ -146,7 +146,7 @@ func (r *ripening) setMap(m reflect.Value, p *place, floor rank) error {
 			key.SetString(b.name)
 		} else {
 			if !r.key(key, b.name) {
-				return b.first(floor).refuse(fmt.Errorf("%q is no key of a %v", b.name, m.Type()))
+				return b.first(floor).refuse(fmt.Errorf("%s is no key of a %v", quoted(b.name), m.Type()))
 			}
 			if other := names[key.Interface()]; other != nil {
 				return b.first(floor).refuse(fmt.Errorf("key %s names the same entry: one of them must go", quoted(other.first(floor).key)))
@@ -168,7 +168,7 @@ func (r *ripening) setMap(m reflect.Value, p *place, floor rank) error {
 }
 
 // key reads the key of a map that is not a plain string as encoding/json does, and reports whether it is one.
-func (r *ripening) key(key reflect.Value, name string) bool {
+func (r *reading) key(key reflect.Value, name string) bool {
 	one := reflect.New(reflect.MapOf(key.Type(), reflect.TypeFor[struct{}]())).Elem()
 	text, err := json.Marshal(map[string]struct{}{name: {}})
 	if err != nil || r.parts.Into(one, codec.Whole(text)) != nil || one.Len() != 1 {
@@ -178,7 +178,7 @@ func (r *ripening) key(key reflect.Value, name string) bool {
 	return true
 }
 
-func (r *ripening) setList(list reflect.Value, p *place, floor rank) error {
+func (r *reading) setList(list reflect.Value, p *place, floor rank) error {
 	if list.Kind() == reflect.Slice {
 		own := reflect.MakeSlice(list.Type(), list.Len(), list.Len()+len(p.below))
 		reflect.Copy(own, list)
@@ -207,7 +207,7 @@ func (r *ripening) setList(list reflect.Value, p *place, floor rank) error {
 }
 
 // into sets v to what was said of its place.
-func (r *ripening) into(v reflect.Value, said saying) error {
+func (r *reading) into(v reflect.Value, said saying) error {
 	if err := r.parts.Into(v, said.document()); err != nil {
 		return said.leaf.refuse(err)
 	}
@@ -235,8 +235,8 @@ func (p *place) first(floor rank) *leaf {
 	return &leaf{}
 }
 
-// opened follows pointers to what they lead to, which is a copy of what was there.
-func opened(v reflect.Value) reflect.Value {
+// owned follows pointers to what they lead to, which is a copy of what was there.
+func owned(v reflect.Value) reflect.Value {
 	for v.Kind() == reflect.Pointer {
 		own := reflect.New(v.Type().Elem())
 		if !v.IsNil() {
@@ -251,13 +251,13 @@ func opened(v reflect.Value) reflect.Value {
 // fieldOf is the field at an index, through embedded structs.
 func fieldOf(v reflect.Value, index []int) reflect.Value {
 	for _, i := range index {
-		v = opened(v).Field(i)
+		v = owned(v).Field(i)
 	}
 	return v
 }
 
 // lack notes the fields that nothing names: f, or those in it.
-func (r *ripening) lack(path string, f field) {
+func (r *reading) lack(path string, f field) {
 	if path != "" {
 		path += "."
 	}
@@ -270,12 +270,12 @@ func (r *ripening) lack(path string, f field) {
 			r.lack(path, inner)
 		}
 	default:
-		r.missing = append(r.missing, path)
+		r.missing = append(r.missing, short(path))
 	}
 }
 
 // missingErr is the error for fields that nothing names.
-func (r *ripening) missingErr() error {
+func (r *reading) missingErr() error {
 	switch n := len(r.missing); {
 	case n == 0:
 		return nil
