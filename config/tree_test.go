@@ -166,7 +166,7 @@ func TestKeysNameFields(t *testing.T) {
 			}),
 		},
 		"what no field takes is ignored": {
-			[]string{"nothing = 1", "region.below = 2", "-  = 3", "Own = 4", "hidden = 5", "tags/x = 6", "tags/01 = 7", `database = {"what": 1}`, "a/b = 1", "a.b = 2"},
+			[]string{"nothing = 1", "region.below = 2", "-  = 3", "Own = 4", "hidden = 5", "tags/x = 6", "tags/01 = 7", "blob/0 = 104", `database = {"what": 1}`, "a/b = 1", "a.b = 2"},
 			app{},
 		},
 		"null": {
@@ -574,19 +574,19 @@ func TestWhatSeveralDocumentsSayNamesTheDocumentThatIsWrong(t *testing.T) {
 // full is a default with all that could be written to.
 func full() *app {
 	a := &app{
-		common:   common{"eu"},
+		common:    common{"eu"},
 		Inherited: &Inherited{"b"},
-		Database: database{"url", 5, time.Second, &certificates{"c", "k"}},
-		Backends: map[string]backend{"a": {"h", 1, map[string]string{"x": "y"}}, "b": {}},
-		Replicas: map[string]*backend{"a": {"h", 1, map[string]string{"x": "y"}}, "b": nil},
-		Ports:    map[uint16]string{80: "http"},
-		Tags:     []string{"a", "b"},
-		Servers:  []backend{{"h", 1, map[string]string{"x": "y"}}},
-		Blob:     []byte("blob"),
-		Limit:    new(5),
-		Big:      new(big.Int).Lsh(big.NewInt(1), 100),
-		Extra:    map[string]any{"a": map[string]any{"b": []any{1.0}}, "b": []any{1.0}},
-		Own:      "own",
+		Database:  database{"url", 5, time.Second, &certificates{"c", "k"}},
+		Backends:  map[string]backend{"a": {"h", 1, map[string]string{"x": "y"}}, "b": {}},
+		Replicas:  map[string]*backend{"a": {"h", 1, map[string]string{"x": "y"}}, "b": nil},
+		Ports:     map[uint16]string{80: "http"},
+		Tags:      []string{"a", "b"},
+		Servers:   []backend{{"h", 1, map[string]string{"x": "y"}}},
+		Blob:      []byte("blob"),
+		Limit:     new(5),
+		Big:       new(big.Int).Lsh(big.NewInt(1), 100),
+		Extra:     map[string]any{"a": map[string]any{"b": []any{1.0}}, "b": []any{1.0}},
+		Own:       "own",
 	}
 	a.Tags = slices.Grow(a.Tags, 10) // append would write behind it
 	a.Servers = slices.Grow(a.Servers, 10)
