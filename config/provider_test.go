@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,5 +80,42 @@ func TestAProviderRefusesANameInEveryMethod(t *testing.T) {
 		if err := p.Unwatch(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What changes a moment before the connection is lost, and has not been called for, is called for once it is back.
+func TestAChangeBeforeAnInterruptionIsCalledForAfterwards(t *testing.T) {
+	var calls []string
+	w := &providerWatch{
+		provider: NewTreeProvider(nil, "tenants"), ledger: newLedger(""), pending: map[string]*follow.Entry{},
+		callback: func(event any, err error) {
+			if err != nil {
+				event = errors.Is(err, ErrNotCurrent)
+			}
+			calls = append(calls, fmt.Sprint(event))
+		},
+		since: providerRead{revision: 5},
+	}
+	look := func() {
+		t.Helper()
+		page, whole := w.ledger.take()
+		if !whole {
+			t.Fatal("the page is not whole")
+		}
+		w.look(page)
+	}
+	w.ledger.Changed(follow.Change{Initial: true, Revision: 5})
+	w.ledger.Live()
+	look()
+	w.ledger.Changed(follow.Change{Revision: 6, Events: []follow.Event{became("a", 6, "1")}})
+	w.ledger.Stale(errCut)
+	look()
+	w.ledger.Stale(errCut)
+	look()
+	w.ledger.Changed(follow.Change{Revision: 8, Events: []follow.Event{became("b", 7, "1")}})
+	w.ledger.Live()
+	look()
+	if want := []string{"true", "{[tenants/a tenants/b] 8}"}; !slices.Equal(calls, want) {
+		t.Errorf("called with %q, want %q", calls, want)
 	}
 }
