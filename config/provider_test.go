@@ -87,7 +87,7 @@ func TestAProviderRefusesANameInEveryMethod(t *testing.T) {
 func TestAChangeBeforeAnInterruptionIsCalledForAfterwards(t *testing.T) {
 	var calls []string
 	w := &providerWatch{
-		provider: NewTreeProvider(nil, "tenants"), ledger: newLedger(""), pending: map[string]*follow.Entry{},
+		provider: NewTreeProvider(nil, "tenants"), inbox: newMapInbox(""), pending: map[string]*follow.Entry{},
 		callback: func(event any, err error) {
 			if err != nil {
 				event = errors.Is(err, ErrNotCurrent)
@@ -98,22 +98,22 @@ func TestAChangeBeforeAnInterruptionIsCalledForAfterwards(t *testing.T) {
 	}
 	look := func() {
 		t.Helper()
-		page, whole := w.ledger.take()
+		page, whole := w.inbox.take()
 		if !whole {
 			t.Fatal("the page is not whole")
 		}
 		w.look(page)
 	}
-	w.ledger.Changed(follow.Change{Initial: true, Revision: 5})
-	w.ledger.Live()
+	w.inbox.Changed(follow.Change{Initial: true, Revision: 5})
+	w.inbox.Live()
 	look()
-	w.ledger.Changed(follow.Change{Revision: 6, Events: []follow.Event{became("a", 6, "1")}})
-	w.ledger.Stale(errCut)
+	w.inbox.Changed(follow.Change{Revision: 6, Events: []follow.Event{became("a", 6, "1")}})
+	w.inbox.Stale(errCut)
 	look()
-	w.ledger.Stale(errCut)
+	w.inbox.Stale(errCut)
 	look()
-	w.ledger.Changed(follow.Change{Revision: 8, Events: []follow.Event{became("b", 7, "1")}})
-	w.ledger.Live()
+	w.inbox.Changed(follow.Change{Revision: 8, Events: []follow.Event{became("b", 7, "1")}})
+	w.inbox.Live()
 	look()
 	if want := []string{"true", "{[tenants/a tenants/b] 8}"}; !slices.Equal(calls, want) {
 		t.Errorf("called with %q, want %q", calls, want)

@@ -228,6 +228,10 @@ func TestNothingIsMissedBetweenReadAndWatch(t *testing.T) {
 				anew(t, ofOne)
 			}
 		}
+		if c.want == 0 {
+			etcdtest.Nothing(t, 200*time.Millisecond, "a call for a document that was read", ofOne)
+			etcdtest.Nothing(t, 200*time.Millisecond, "a call for keys that were read", ofAll)
+		}
 		brings(t, cli, ofOne, doc, "3") // and no call before
 		brings(t, cli, ofAll, tree+"/c", "3")
 	}
