@@ -141,11 +141,11 @@ func (s *Store) VersionAt(ctx context.Context, key string, at time.Time) (Versio
 
 // Diff returns what differs between two versions of a key; 0 is the one that the key holds. [ErrNoVersion] says which is not there.
 func (s *Store) Diff(ctx context.Context, key string, a, b int64) (Diff, error) {
-	x, err := s.Version(ctx, key, a)
+	x, err := s.side(ctx, key, a)
 	if err != nil {
 		return Diff{}, err
 	}
-	y, err := s.Version(ctx, key, b)
+	y, err := s.side(ctx, key, b)
 	if err != nil {
 		return Diff{}, err
 	}
@@ -158,6 +158,15 @@ func (s *Store) Diff(ctx context.Context, key string, a, b int64) (Diff, error) 
 	x.Value, y.Value = nil, nil
 	d.Key, d.A, d.B = key, x, y
 	return d, nil
+}
+
+// side is a version to compare. A key that is gone has a version too: that it is gone.
+func (s *Store) side(ctx context.Context, key string, number int64) (Version, error) {
+	v, err := s.Version(ctx, key, number)
+	if errors.Is(err, ErrAbsent) && v.Number > 0 {
+		return v, nil
+	}
+	return v, err
 }
 
 // record is a version of a key as it was read.

@@ -14,7 +14,8 @@ type PublishOptions struct {
 
 	// Expect is what the change is made on. A positive number is the key's revision (Version.Revision): if the key is at another
 	// one, nothing is written and the error is a *ConflictError. [Absent] is the same for a key that must not exist. 0 is
-	// whatever is there when it is read; who is overtaken between that and the write tries again.
+	// whatever is there when it is read; who is overtaken between that and the write tries again, after random waits, until ctx
+	// ends or a hundred times.
 	Expect int64
 
 	// IgnoreRollout writes the key though a rollout is under way, which is taken back by that: its value was tried on another base.

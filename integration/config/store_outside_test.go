@@ -262,6 +262,10 @@ func TestADiffIsBetweenVersionsOfAKey(t *testing.T) {
 	if d := must[config.Diff](t)(s.Diff(t.Context(), key, 1, 0)); d.B.Number != 3 || d.B.Kind != config.Outside || d.Paths[0].New != "3" {
 		t.Errorf("to what is there now: %+v", d)
 	}
+	remove(t, cli, key)
+	if d := must[config.Diff](t)(s.Diff(t.Context(), key, 3, 0)); !strings.HasSuffix(d.String(), "-rate: 3\n-burst: 5\n") || d.B.Number != 4 {
+		t.Errorf("to what is gone: %s", d)
+	}
 	if _, err := s.Diff(t.Context(), key, 1, 9); !errors.Is(err, config.ErrNoVersion) || !strings.Contains(err.Error(), ": 9;") {
 		t.Errorf("to what is not there: %v", err)
 	}

@@ -99,6 +99,17 @@ func TestAnExportIsImportedElsewhereToTheByte(t *testing.T) {
 		t.Errorf("the last difference is %q", got)
 	}
 
+	// Changed after that, it is not what somebody has looked at.
+	key := prod.Environment() + "/mail/limits"
+	newer := publish(t, prod, key, "rate: -1\n")
+	_, err := prod.Import(t.Context(), "", strings.NewReader(into), config.TransferOptions{AsOf: dry.Revision})
+	var conflict *config.ConflictError
+	if !errors.As(err, &conflict) || conflict.Key != key || conflict.Revision != newer.Revision || len(holds(t, prod)) != 3 {
+		t.Errorf("imported over what has changed: %v", err)
+	}
+	must[config.Version](t)(prod.Rollback(t.Context(), key, 1, config.PublishOptions{}))
+	dry = must[config.Transfer](t)(prod.Import(t.Context(), "", strings.NewReader(into), o))
+
 	// Another name for the prefix, and then done.
 	o.DryRun, o.AsOf = false, dry.Revision
 	done := must[config.Transfer](t)(prod.Import(t.Context(), prod.Environment(), strings.NewReader(text), o))
@@ -110,7 +121,7 @@ func TestAnExportIsImportedElsewhereToTheByte(t *testing.T) {
 			t.Errorf("imported: %+v", v)
 		}
 	}
-	tells(t, prod, prod.Environment()+"/mail/limits", "published rate: 0\n", "published rate: 1\nburst: 2\n")
+	tells(t, prod, prod.Environment()+"/mail/limits", "published rate: 0\n", "published rate: -1\n", "rolled back rate: 0\n", "published rate: 1\nburst: 2\n")
 	want["own"] = "prod's"
 	if got := holds(t, prod); !maps.Equal(got, want) {
 		t.Errorf("it holds %q, want %q", got, want)
