@@ -232,13 +232,8 @@ func TestNothingIsMissedBetweenReadAndWatch(t *testing.T) {
 			etcdtest.Nothing(t, 200*time.Millisecond, "a call for a document that was read", ofOne)
 			etcdtest.Nothing(t, 200*time.Millisecond, "a call for keys that were read", ofAll)
 		}
-<<<<<<< HEAD
 		brings(t, cli, ofOne, doc, "3") // and no call before
 		brings(t, cli, ofAll, tree+"/c", "3")
-=======
-		brings(t, cli, ofOne, doc, "3") // and no call before
-		brings(t, cli, ofAll, tree+"/c", "3")
->>>>>>> 28b55e2 (config: what was read is not called for, shown)
 	}
 }
 
