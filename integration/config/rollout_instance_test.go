@@ -77,6 +77,7 @@ type instance struct {
 	rollout     string // whose value it was given last
 	revision    int64  // of the document that it was given last
 	over        bool   // it has died, or left
+	silent      bool   // it hears of nothing new
 }
 
 // join starts an instance that applies whatever it is given.
@@ -188,7 +189,7 @@ func (i *instance) look(ctx context.Context) error {
 	if state == "" { // as if it had not heard of the rollout
 		rollout, revision, state = "", base, config.Applied
 	}
-	if i.over || i.rollout == rollout && i.revision == revision && i.revision > 0 {
+	if i.over || i.silent || i.rollout == rollout && i.revision == revision && i.revision > 0 {
 		return nil
 	}
 	i.rollout, i.revision = rollout, revision
@@ -223,6 +224,18 @@ func (i *instance) say(state config.ReportState, reason string) {
 func (i *instance) becomes(state config.ReportState) {
 	i.mu.Lock()
 	applying(state, "")(i)
+	i.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	if err := i.look(ctx); err != nil {
+		i.t.Error(err)
+	}
+}
+
+// deaf has the instance hear of nothing new, or hear again.
+func (i *instance) deaf(deaf bool) {
+	i.mu.Lock()
+	i.silent = deaf
 	i.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
