@@ -216,6 +216,7 @@ func (w *world) something(r *config.Rollout) {
 func (w *world) judge(r *config.Rollout) string {
 	var (
 		p        *plan // the newest so far
+		open     *plan // the newest that had not ended: who read it may report a moment after the end
 		ended    int64
 		included = map[string]bool{}
 		running  = map[string]config.Report{} // all reports, as of the event
@@ -231,6 +232,7 @@ func (w *world) judge(r *config.Rollout) string {
 				ended = at
 				continue
 			}
+			open = p
 			// A step is no larger than it was asked for, of those who reported when it began.
 			s := p.Steps[p.Step]
 			if s.Percent > 0 && before != nil && p.Threshold != before.Threshold {
@@ -266,7 +268,7 @@ func (w *world) judge(r *config.Rollout) string {
 			}
 		default:
 			running[e.id] = *e.report
-			if p != nil && p.includes(w.key, e.id, e.report.Labels) {
+			if open != nil && open.includes(w.key, e.id, e.report.Labels) {
 				included[e.id] = true
 			}
 			if e.report.Rollout != "" && !included[e.id] {
