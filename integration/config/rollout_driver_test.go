@@ -12,6 +12,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/config"
@@ -488,5 +489,32 @@ func TestADriverOutlivesEtcd(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The answer to a promotion by hand is lost, and before it is asked for again somebody else has written the record: whose write made the
+// step cannot be seen any more, and it is not made twice.
+func TestAStepByHandIsNotMadeTwice(t *testing.T) {
+	t.Parallel()
+	cli, key := etcdtest.Client(t), etcdtest.Prefix(t)+"limits"
+	put(t, cli, key, "old")
+	calls := &etcdtest.Calls{}
+	slow := etcdtest.Shared(t).Dial(clientv3.Config{DialOptions: calls.DialOptions()})
+	r := begin(t, store(t, slow, nil), key, threeSteps)
+	hold := make(chan struct{})
+	fault := calls.Inject(etcdtest.Fault{Call: "Txn", Match: writesState(key, config.Running, 1), After: true, Hold: hold, Err: rpctypes.ErrGRPCTimeout})
+	done := make(chan error, 1)
+	go func() { done <- r.Promote(t.Context()) }()
+	etcdtest.Done(t, soon, "the step is made", fault.Hit())
+	other := must[*config.Rollout](t)(store(t, cli, nil).Resume(t.Context(), key, nil))
+	if err := other.Pause(t.Context(), "wait"); err != nil {
+		t.Fatal(err)
+	}
+	close(hold)
+	if err := etcdtest.Receive(t, soon, "the promotion returns", done); err != nil {
+		t.Error(err)
+	}
+	if states := transitions(t, cli, key); !slices.Equal(states, []string{"running 1", "running 2", "paused 2"}) {
+		t.Errorf("it went through %q", states)
 	}
 }
