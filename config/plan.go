@@ -84,9 +84,6 @@ type record struct {
 	// CheckEvery and CheckWithin are those of the Plan, for whoever resumes it.
 	CheckEvery  time.Duration `json:"checkEvery,omitempty"`
 	CheckWithin time.Duration `json:"checkWithin,omitempty"`
-
-	// Write is drawn anew for each write of the record: whose reply was lost finds out by it.
-	Write string `json:"write"`
 }
 
 // includes reports whether an instance is to run the rollout's value. It depends on what is in the record alone, so that all

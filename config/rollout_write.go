@@ -2,7 +2,6 @@ package config
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,13 +18,12 @@ import (
 const comparedReports = 100
 
 // amend writes a rollout's record over one of a revision, if cmps hold, and does ops with it. It returns the revision of that; or
-// ErrConflict, also if it was written, its answer was lost, and others have written since.
-//
-// Written twice it would not be: a write changes the revision that it compares.
+// ErrConflict, also if it was written and the answer was lost: a write changes the revision that it compares, so one that is sent again is
+// refused. Where the rollout stands then tells whoever wanted it to stand there.
 func (s *Store) amend(
 	ctx context.Context, l layout, rec *record, over int64, cmps []clientv3.Cmp, ops ...clientv3.Op,
 ) (int64, error) {
-	rec.Write, rec.Changed = rand.Text(), time.Now().UTC().Truncate(time.Millisecond)
+	rec.Changed = time.Now().UTC().Truncate(time.Millisecond)
 	text, err := marshal(rec)
 	if err != nil {
 		return 0, err
@@ -33,20 +31,15 @@ func (s *Store) amend(
 	cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(l.plan()), "=", over))
 	ops = append(ops, clientv3.OpPut(l.plan(), string(text)))
 	resp, err := call.Do(ctx, s.client, "write", func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		return s.client.KV.Txn(ctx).If(cmps...).Then(ops...).Else(clientv3.OpGet(l.plan())).Commit()
+		return s.client.KV.Txn(ctx).If(cmps...).Then(ops...).Commit()
 	})
 	if err != nil {
 		return 0, fmt.Errorf("config %q: %w", l.key, err)
 	}
-	if resp.Succeeded {
-		return resp.Header.GetRevision(), nil
+	if !resp.Succeeded {
+		return 0, fmt.Errorf("config %q: %w", l.key, ErrConflict)
 	}
-	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
-		if p, err := decodeRecord(kv.Value); err == nil && p.Write == rec.Write {
-			return kv.ModRevision, nil
-		}
-	}
-	return 0, fmt.Errorf("config %q: %w", l.key, ErrConflict)
+	return resp.Header.GetRevision(), nil
 }
 
 // finish ends a rollout as it was read: with its value as the key's next version, or as one that was taken back. A candidate of nil is one
@@ -54,7 +47,7 @@ func (s *Store) amend(
 func (r *Rollout) finish(ctx context.Context, g *ledger, state RolloutState, cause string, candidate []byte, cmps []clientv3.Cmp) error {
 	rec := *g.plan
 	rec.State, rec.Cause, rec.Applied = state, cause, nil // of use only while it is under way
-	rec.Write, rec.Changed = rand.Text(), time.Now().UTC().Truncate(time.Millisecond)
+	rec.Changed = time.Now().UTC().Truncate(time.Millisecond)
 	text, err := marshal(&rec)
 	if err != nil {
 		return err

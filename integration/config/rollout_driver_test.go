@@ -518,3 +518,24 @@ func TestAStepByHandIsNotMadeTwice(t *testing.T) {
 		t.Errorf("it went through %q", states)
 	}
 }
+
+// A new leader renews every lease, that of the dead included. The soak takes that into account.
+func TestASoakBeginsAnewUnderANewLeader(t *testing.T) {
+	cluster := etcdtest.New(t, &etcdtest.Options{Members: 3})
+	cli, key := cluster.Client(), "limits"
+	put(t, cli, key, "old")
+	join(t, cli, key, "a", func(i *instance) { i.ttl = 3 })
+	r := begin(t, store(t, cli, nil), key, config.Plan{Steps: []config.Step{{Percent: 100}}})
+	d := drive(t, r)
+	shows(t, r, "a has soaked for a while", func(p config.Progress) bool { return p.Soaking && p.SoakLeft <= 2*time.Second })
+	old := cluster.WaitLeader()
+	next := (old + 1) % 3
+	since := time.Now()
+	if _, err := cluster.ClientTo(old).MoveLeader(t.Context(), uint64(cluster.Member(next).ID())); err != nil {
+		t.Fatal(err)
+	}
+	d.promoted(t)
+	if took := time.Since(since); took < 4*time.Second {
+		t.Errorf("promoted %v after the leases were renewed for 3 s", took)
+	}
+}
