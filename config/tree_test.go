@@ -216,6 +216,12 @@ func TestOfWhatIsSaidOfAFieldTheLastCounts(t *testing.T) {
 			[]string{"database.pool = bad", "tags/0 = x", "tags/7 = gap", `servers = [`, "--", "database/POOL = 3", "tags = [a]", "servers = []"},
 			over(func(a *app) { a.Database.Pool, a.Tags, a.Servers = 3, []string{"a"}, []backend{} }),
 		},
+		"what is replaced in a document may be bad": {
+			[]string{`database = {"timeout": 30, "pool": "x", "tls": {"cert": 5}}`, "database.pool = 3", "--", "database.timeout = 5s", "database.tls.cert = c"},
+			over(func(a *app) {
+				a.Database.Timeout, a.Database.Pool, a.Database.TLS = 5*time.Second, 3, &certificates{"c", "dk"}
+			}),
+		},
 		"a longer key over a document of its layer": {
 			[]string{"database.pool = 3", `database = {"pool": 2, "timeout": "1s"}`},
 			over(func(a *app) { a.Database.Pool, a.Database.Timeout = 3, time.Second }),
