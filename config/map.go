@@ -43,8 +43,8 @@ type Map[T any] struct {
 }
 
 // OpenMap reads every key below prefix and a slash, and follows them until Close: "mail" covers mail/a and mail/a/b, and not
-// mail2/a. A nil opts means the defaults; Default, CacheDir and
-// Identity are refused. One role is enough that may read what is below the prefix.
+// mail2/a. A nil opts means the defaults; Default, CacheDir and Identity are refused. One role is enough that may read what is
+// below the prefix.
 //
 // It returns when the keys are followed and every document has been looked at, also if there are none. Documents that are
 // refused do not fail it: the others are there, and Err names them.
@@ -54,7 +54,7 @@ type Map[T any] struct {
 // less if no endpoint accepts connections. That a single member knows of no keys says nothing, and is an error.
 //
 // ctx bounds OpenMap only, not the life of the Map. If etcd does not answer, it gives up by itself after 10 s. An error names
-// the rule that the prefix or an option breaks, is etcd's mapRefusal, or names the endpoints and how they failed; at the end of
+// the rule that the prefix or an option breaks, is etcd's refusal, or names the endpoints and how they failed; at the end of
 // ctx it is its cause, together with [ErrNotCurrent] if it was waiting for Validate.
 func OpenMap[T any](ctx context.Context, client *clientv3.Client, prefix string, opts *Options[T]) (*Map[T], error) {
 	if err := names.Path("prefix", prefix); err != nil {
