@@ -22,7 +22,7 @@ type Diff struct {
 	// Same says that the documents are the same, to the byte, or that neither exists.
 	Same bool
 
-	// Format is that of both documents, "json" or "yaml", if they parse to more than a scalar; else it is empty.
+	// Format is that of both documents, "json", "yaml" or "toml", if they parse to more than a scalar; else it is empty.
 	Format string
 
 	// Paths are the places of documents with a format that differ, in order. There are none if all that differs is how the same is
@@ -97,6 +97,7 @@ func (d Diff) title(v Version) string {
 var diffFormats = []diffFormat{
 	{"json", codec.JSON[diffTree]()},
 	{"yaml", codec.YAML[diffTree]()},
+	{"toml", codec.TOML[diffTree]()},
 }
 
 type diffFormat struct {
@@ -229,9 +230,6 @@ const (
 
 // sealedText is sealed text among other.
 var sealedText = regexp.MustCompile(regexp.QuoteMeta(sealedMark) + `[^\s"'` + "`" + `,;\\\]\[(){}<>]*`)
-
-// isSealed reports whether a value is sealed as a whole.
-func isSealed(value []byte) bool { return bytes.HasPrefix(value, []byte(sealedMark)) }
 
 // veiled is text without what is sealed.
 func veiled(text string) string {

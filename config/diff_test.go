@@ -128,6 +128,8 @@ func TestADiffNamesThePlacesThatDiffer(t *testing.T) {
 		{"[1]", `{"a":1}`, "json", `. [1] > {"a":1}`},
 		{"{\"a\": 1}", "a: 1\n", "yaml", ""},
 		{"{\"a\": 1}", "{\"a\":1}", "json", ""},
+		{"[a]\nx = 1\nat = 2026-11-21T09:30:00Z\n", "[a]\nx = 2\nat = 2026-11-21T09:30:00Z\n", "toml", "a.x 1 > 2"},
+		{"x = 1\n", "y = 1\n", "toml", "x 1 > ; y  > 1"},
 		{"info", "warn", "", ""},
 		{"8080", "{}", "", ""},
 	} {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/etcdkit/etcdkit/codec"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 // diffTexts is a unified diff of two documents, without its titles.
 func diffTexts(a, b []byte) []DiffLine {
 	for _, document := range [][]byte{a, b} {
-		if isSealed(document) || !isText(document) {
+		if codec.IsSealed(document) || !isText(document) {
 			return slices.Concat(summary('-', a), summary('+', b))
 		}
 	}
@@ -32,7 +34,7 @@ func summary(op byte, document []byte) []DiffLine {
 	switch {
 	case document == nil:
 		return nil
-	case isSealed(document):
+	case codec.IsSealed(document):
 		return []DiffLine{{op, sealedShown}}
 	case !isText(document):
 		return []DiffLine{{op, fmt.Sprintf("(binary, %d bytes)", len(document))}}

@@ -320,5 +320,6 @@ func (s *Store) Import(ctx context.Context, prefix string, r io.Reader, o Transf
 			}
 		}
 	}
-	return t, s.transfer(ctx, ws, source{}, o, &t)
+	err = s.transfer(ctx, ws, source{}, o, &t)
+	return t, err
 }

@@ -12,10 +12,9 @@ const maxVersion = 1 << 53
 
 // head is where the history of a key stands, as it is in etcd.
 type head struct {
-	Version int64  `json:"version"` // the newest
-	Oldest  int64  `json:"oldest"`  // of those that are kept
-	Current int64  `json:"current"` // the one that is what the key holds, or that it is gone
-	ID      string `json:"id"`      // of the write that this head is part of
+	Version int64 `json:"version"` // the newest
+	Oldest  int64 `json:"oldest"`  // of those that are kept
+	Current int64 `json:"current"` // the one that is what the key holds, or that it is gone
 
 	// What is known of the key: as etcd counts, how often it was written since it was created (0: it is gone), and the revisions
 	// of its last write and its creation. A revision of 0 is the head's own: the two were written in one transaction.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -83,7 +84,7 @@ func (s *Store) list(ctx context.Context, below string, revision int64, opts ...
 	from, end, limit := below, clientv3.GetPrefixRangeEnd(below), int64(firstPage)
 	for {
 		page, err := call.Do(ctx, s.client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return s.client.KV.Get(ctx, from, append(opts[:len(opts):len(opts)],
+			return s.client.KV.Get(ctx, from, append(slices.Clip(opts),
 				clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(l.Revision))...)
 		})
 		switch {

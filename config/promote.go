@@ -76,5 +76,6 @@ func (s *Store) Promote(ctx context.Context, from *Store, differences []Differen
 	if err != nil {
 		return t, err
 	}
-	return t, s.transfer(ctx, ws, source{client: from.client, same: s.client == from.client}, o, &t)
+	err = s.transfer(ctx, ws, source{client: from.client, same: s.client == from.client}, o, &t)
+	return t, err
 }

@@ -22,12 +22,14 @@ const (
 	// promoted.
 	MaxKey = 512
 
-	// MaxAuthor and MaxReason are how many bytes there may be of each.
+	// MaxAuthor is how many bytes an author may have.
 	MaxAuthor = 256
+
+	// MaxReason is how many bytes a reason may have.
 	MaxReason = 1 << 10
 )
 
-// Absent, as PublishOptions.Expect, says that the key must not exist.
+// Absent says, as PublishOptions.Expect, that the key must not exist.
 const Absent int64 = -1
 
 // defaultKeep is how many versions are kept unless the options say another number.

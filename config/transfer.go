@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/internal/call"
 	"github.com/etcdkit/etcdkit/retry"
 )
@@ -139,7 +140,7 @@ func (s *Store) wishes(differences []Difference, o TransferOptions) ([]wish, err
 		case d.Kind == Surplus && d.Revision == 0, d.Kind != Surplus && d.FromValue == nil:
 			return nil, fmt.Errorf("config %q: %w difference", d.Key, errMalformed)
 		case d.Kind != Surplus:
-			if d.FromKey != d.Key && bytes.Contains(d.FromValue, []byte(sealedMark)) {
+			if d.FromKey != d.Key && codec.IsSealed(d.FromValue) {
 				return nil, fmt.Errorf("config %q: %w: seal the value anew and publish it", d.Key, ErrSealed)
 			}
 			if err := s.validate(d.Key, d.FromValue); err != nil {

@@ -69,7 +69,7 @@ func (v Version) Gone() bool { return v.Value == nil && !v.Omitted && v.Kind != 
 // notes is the line that stands before the document in an entry of the history.
 type notes struct {
 	Version int64       `json:"version"`
-	ID      string      `json:"id"` // of the write; the head's is the same
+	ID      string      `json:"id"` // of the write, random
 	Kind    VersionKind `json:"kind"`
 	Author  string      `json:"author,omitempty"`
 	Reason  string      `json:"reason,omitempty"`

@@ -192,7 +192,7 @@ func (w *watching) look(ctx context.Context) error {
 	defer cancel()
 	resp, err := w.count(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // the watch itself tells of what is more than a moment's trouble
+		return nil // the watch itself tells of what is more than a moment's trouble
 	}
 	return w.goesOn(resp)
 }

@@ -93,7 +93,7 @@ func (w *writing) add(d draft) (Version, error) {
 	if v.Kind != Outside {
 		v.Time = w.now
 	}
-	next := head{Version: v.Number, Oldest: max(1, g.head.Oldest), Current: v.Number, ID: w.id}
+	next := head{Version: v.Number, Oldest: max(1, g.head.Oldest), Current: v.Number}
 	var change []clientv3.Op
 	switch seen := markOf(g.value); {
 	case d.entry.keep:
@@ -140,8 +140,8 @@ func (w *writing) add(d draft) (Version, error) {
 	return v, nil
 }
 
-// probe finds out whether a write has been applied: by the head, or, if others have written since, by the entry of the history that only
-// one write can have made. It also tells whether anything that the write compared has moved on since it was read.
+// probe finds out whether a write has been applied, by the entry of the history that only one write can have made. It also tells whether
+// anything that the write compared has moved on since it was read.
 func (s *Store) probe(ctx context.Context, first draft, w writing) (outcome retry.Outcome, revision int64, moved bool, err error) {
 	l, number := first.layout, first.ledger.head.Version+1
 	gets := []clientv3.Op{clientv3.OpGet(l.head()), clientv3.OpGet(l.history(number))}
@@ -154,9 +154,6 @@ func (s *Store) probe(ctx context.Context, first draft, w writing) (outcome retr
 	if kvs := resp.Responses[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
 		if now, err = decodeHead(l.key, kvs[0].Value); err != nil {
 			return retry.Unknown, 0, moved, err
-		}
-		if now.ID == w.id {
-			return retry.Applied, kvs[0].ModRevision, moved, nil
 		}
 	}
 	if kvs := resp.Responses[1].GetResponseRange().GetKvs(); len(kvs) > 0 {
