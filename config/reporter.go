@@ -159,9 +159,9 @@ func (r *reporter) put(ctx context.Context, sess *session.Session, said Report) 
 }
 
 // leave says goodbye, so that nobody takes the end of the instance for its death, and gives the lease back. It takes
-// goodbyeWithin at the most.
-func (r *reporter) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), goodbyeWithin)
+// goodbyeWithin at the most. When ctx ends there is no goodbye, and a moment for the lease.
+func (r *reporter) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, goodbyeWithin)
 	defer cancel()
 	if r.seen > 0 {
 		if sess, err := r.keeper.Live(ctx); err == nil {

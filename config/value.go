@@ -104,7 +104,7 @@ func (v *Value[T]) start(ctx context.Context, client *clientv3.Client, at layout
 	err := v.ready(ctx)
 	if err != nil {
 		// Not Close: a Validate that hangs must not hold up a caller whose time is over.
-		v.stop()
+		v.stop(ctx)
 	}
 	return err
 }
@@ -229,7 +229,7 @@ func (v *Value[T]) Err() error { return v.why(v.current.Ptr()) }
 // last good value. With an Identity it says goodbye, for a second at the most. Close is idempotent.
 func (v *Value[T]) Close() {
 	v.once.Do(func() {
-		v.stop()
+		v.stop(context.Background())
 		v.work.Wait()
 		s := v.current.Get()
 		s.serial = v.ear.heard.Get().serial
@@ -239,8 +239,8 @@ func (v *Value[T]) Close() {
 	})
 }
 
-// stop ends the following and the reports. Who runs is not waited for.
-func (v *Value[T]) stop() {
+// stop ends the following and the reports. Who runs is not waited for. When ctx ends, nor is etcd, but for a moment.
+func (v *Value[T]) stop(ctx context.Context) {
 	v.following.Close()
 	if v.rollouts != nil {
 		v.rollouts.Close()
@@ -248,7 +248,7 @@ func (v *Value[T]) stop() {
 	v.cancel()
 	if r := v.speech.reporter; r != nil {
 		<-r.done
-		r.leave()
+		r.leave(ctx)
 	}
 }
 
