@@ -60,10 +60,13 @@ func (e *ear) settle() {
 	h := e.heard.Get()
 	h.cut = e.cut()
 	if e.keys.read && (e.rollout.read || !e.listens) {
-		h.at, h.generation = e.keys.at, e.keys.generation
-		if c, decided := e.choose(); decided && (h.serial == 0 || !c.same(h.content)) {
-			h.content = c
-			h.serial++
+		// While it is not decided, what is in use is still of the history that it was read in.
+		if c, decided := e.choose(); decided {
+			h.at, h.generation = e.keys.at, e.keys.generation
+			if h.serial == 0 || !c.same(h.content) {
+				h.content = c
+				h.serial++
+			}
 		}
 	}
 	e.heard.Set(h)
