@@ -1,8 +1,14 @@
 package etcdtest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+
+	"go.etcd.io/etcd/server/v3/storage/backend"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
+	"go.etcd.io/etcd/server/v3/storage/schema"
+	"go.uber.org/zap"
 )
 
 // Backup is a copy of every member's data.
@@ -38,6 +44,19 @@ func (c *Cluster) Backup() *Backup {
 func (c *Cluster) Restore(b *Backup) {
 	c.t.Helper()
 	c.own("Restore")
+	c.restore(b, 0)
+}
+
+// RestoreBumped is Restore with revisions that go on, by so many, from that of the backup, all of them compacted: what
+// "etcdutl snapshot restore --bump-revision --mark-compacted" does, so that whoever watches has to read again.
+func (c *Cluster) RestoreBumped(b *Backup, by int64) {
+	c.t.Helper()
+	c.own("RestoreBumped")
+	c.restore(b, by)
+}
+
+func (c *Cluster) restore(b *Backup, by int64) {
+	c.t.Helper()
 	c.Stop()
 	for i, m := range c.core.members {
 		if err := os.RemoveAll(m.DataDir); err != nil {
@@ -46,6 +65,31 @@ func (c *Cluster) Restore(b *Backup) {
 		if err := os.CopyFS(m.DataDir, os.DirFS(b.dirs[i])); err != nil {
 			c.t.Fatalf("etcdtest: restore: %v", err)
 		}
+		if by > 0 {
+			if err := bump(filepath.Join(m.DataDir, "member", "snap", "db"), by); err != nil {
+				c.t.Fatalf("etcdtest: restore: %v", err)
+			}
+		}
 	}
 	c.Restart()
+}
+
+// bump raises the revision of a member's database, and has all revisions up to it be compacted.
+func bump(path string, by int64) error {
+	db := backend.NewDefaultBackend(zap.NewNop(), path)
+	tx := db.BatchTx()
+	tx.LockOutsideApply()
+	var newest mvcc.BucketKey
+	err := tx.UnsafeForEach(schema.Key, func(k, _ []byte) error {
+		newest = mvcc.BytesToBucketKey(k) // they are in order
+		return nil
+	})
+	if err == nil {
+		newest.Main, newest.Sub = newest.Main+by, 0
+		tx.UnsafePut(schema.Key, mvcc.BucketKeyToBytes(newest, mvcc.NewRevBytes()), []byte{})
+		mvcc.UnsafeSetScheduledCompact(tx, newest.Main)
+	}
+	tx.Unlock()
+	db.ForceCommit()
+	return errors.Join(err, db.Close())
 }
