@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/etcdkit/etcdkit/internal/follow"
@@ -32,6 +34,7 @@ type state[T any] struct {
 	value      T     // first, so that Get loads it from where the pointer points
 	revision   int64 // of the document that value is; 0 for the default, and for nothing at all
 	generation int64 // of the history that revision is one of
+	before     int64 // 1 if the copy on disk was of a history before the first that was followed
 	rollout    string
 	fallback   bool            // value is the default
 	disk       time.Time       // of a value from the copy on disk: when that was last known to be current
@@ -49,15 +52,38 @@ type state[T any] struct {
 func (s *state[T]) next(accept func(old T, c content) (T, error), h heard) state[T] {
 	n := *s
 	n.cut = h.cut
+	if n.contradicts(h) {
+		n.before = 1
+	}
 	switch {
 	case h.serial != s.serial:
 		n.serial = h.serial
 		n.take(accept, h)
 	case n.doubt == nil && !h.content.absent():
 		// After a restore the key may hold the very same document, in another history.
-		n.generation = h.generation
+		n.generation = n.before + h.generation
 	}
 	return n
+}
+
+// contradicts reports whether what was heard cannot have followed the copy on disk: a backup was restored since that was written.
+// What was there at the copy's revision is in it, or was written since.
+func (s *state[T]) contradicts(h heard) bool {
+	switch {
+	case s.disk.IsZero() || h.serial == 0:
+		return false
+	case h.at < s.revision:
+		return true
+	case h.content.rollout != "": // of which there are no copies
+		return false
+	}
+	return slices.ContainsFunc(h.content.entries, func(e *follow.Entry) bool {
+		if e.ModRevision > s.revision {
+			return false
+		}
+		at, there := slices.BinarySearchFunc(s.entries, string(e.Key), byKey)
+		return !there || s.entries[at].ModRevision != e.ModRevision || !bytes.Equal(s.entries[at].Value, e.Value)
+	})
 }
 
 // take reads the document, or says why the one before stays.
@@ -75,7 +101,7 @@ func (s *state[T]) take(accept func(old T, c content) (T, error), h heard) {
 		}
 		return
 	}
-	s.value, s.revision, s.generation, s.rollout = value, h.content.revision, h.generation, h.content.rollout
+	s.value, s.revision, s.generation, s.rollout = value, h.content.revision, s.before+h.generation, h.content.rollout
 	s.entries, s.fallback, s.disk, s.doubt = h.content.entries, false, time.Time{}, nil
 }
 

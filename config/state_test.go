@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/internal/follow"
@@ -159,6 +160,35 @@ func TestAValueStaysAtTheLastGoodDocumentAndSaysWhy(t *testing.T) {
 				t.Errorf("source %v beside error %v", c.source, err)
 			}
 		})
+	}
+}
+
+// Revisions compare within one generation. A copy may be from before a restore, of which nothing tells but what etcd has.
+func TestACopyThatEtcdContradictsIsOfAnotherGeneration(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		heard      heard
+		generation int64
+	}{
+		{"the same document", heard{content: holds(put(5, "80")), at: 7, serial: 1}, 0},
+		{"a newer one", heard{content: holds(put(6, "81")), at: 6, serial: 1}, 0},
+		{"an older one", heard{content: holds(put(4, "79")), at: 7, serial: 1}, 1},
+		{"another one at the same revision", heard{content: holds(put(5, "81")), at: 5, serial: 1}, 1},
+		{"a bad one, at an older revision", heard{content: holds(put(4, "x")), at: 4, serial: 1}, 1},
+		{"none, at an older revision", heard{at: 4, serial: 1}, 1},
+		{"none any more", heard{at: 6, serial: 1}, 0},
+		{"the value of a rollout that began before it", heard{content: content{entries: []*follow.Entry{put(4, "79")}, revision: 4, rollout: "r"}, at: 7, serial: 1}, 0},
+	} {
+		s := state[int]{value: 80, revision: 5, entries: holds(put(5, "80")).entries, disk: time.Now(), cut: errUnread}
+		s = s.next(accepting(decimal{}, nil), heard{cut: errUnread})
+		s = s.next(accepting(decimal{}, nil), c.heard)
+		if s.disk.IsZero() && s.generation != c.generation {
+			t.Errorf("%s: revision %d of generation %d, want %d", c.name, s.revision, s.generation, c.generation)
+		}
+		s = s.next(accepting(decimal{}, nil), heard{content: holds(put(9, "90")), at: 9, serial: 2})
+		if s.value != 90 || s.generation != c.generation {
+			t.Errorf("%s, and then a good document: generation %d, want %d", c.name, s.generation, c.generation)
+		}
 	}
 }
 
