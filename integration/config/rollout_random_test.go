@@ -50,7 +50,7 @@ func TestRandomRollouts(t *testing.T) {
 		lanes.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, lane))
 			for round := 0; time.Now().Before(end) && !t.Failed(); round++ {
-				w := &world{
+				w := &fleet{
 					t: t, rng: rng, clients: clients, key: fmt.Sprintf("%slimits", etcdtest.Prefix(t)),
 					calm: rng.IntN(3) == 0, name: fmt.Sprintf("lane %d, round %d", lane, round),
 				}
@@ -65,8 +65,8 @@ func TestRandomRollouts(t *testing.T) {
 	t.Logf("%v", ends)
 }
 
-// world is one rollout with its instances and drivers.
-type world struct {
+// fleet is one rollout with its instances and drivers.
+type fleet struct {
 	t       *testing.T
 	rng     *rand.Rand
 	clients []*clientv3.Client
@@ -78,10 +78,10 @@ type world struct {
 	drivers   []*driven
 }
 
-func (w *world) client() *clientv3.Client { return w.clients[w.rng.IntN(len(w.clients))] }
+func (w *fleet) client() *clientv3.Client { return w.clients[w.rng.IntN(len(w.clients))] }
 
 // play plays a rollout to its end, and returns how that was.
-func (w *world) play() string {
+func (w *fleet) play() string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if _, err := w.client().Put(ctx, w.key, "old"); err != nil {
@@ -131,7 +131,7 @@ func (w *world) play() string {
 	return w.judge(r)
 }
 
-func (w *world) plan() config.Plan {
+func (w *fleet) plan() config.Plan {
 	p := config.Plan{}
 	percent := 0.0
 	for range 1 + w.rng.IntN(3) {
@@ -145,16 +145,16 @@ func (w *world) plan() config.Plan {
 	return p
 }
 
-func (w *world) join(id, zone string) *instance {
+func (w *fleet) join(id, zone string) *instance {
 	return join(w.t, w.client(), w.key, id, labelled(map[string]string{"zone": zone}))
 }
 
-func (w *world) newcomer() {
+func (w *fleet) newcomer() {
 	w.instances = append(w.instances, w.join(fmt.Sprintf("i-%d", len(w.instances)), string(rune('a'+w.rng.IntN(2)))))
 }
 
 // driver adds one that drives.
-func (w *world) driver(r *config.Rollout) *driven {
+func (w *fleet) driver(r *config.Rollout) *driven {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &driven{stop: cancel, done: make(chan struct{})}
 	s, err := config.NewStore(w.client(), nil)
@@ -177,7 +177,7 @@ func (w *world) driver(r *config.Rollout) *driven {
 }
 
 // something happens.
-func (w *world) something(r *config.Rollout) {
+func (w *fleet) something(r *config.Rollout) {
 	i := w.instances[w.rng.IntN(len(w.instances))]
 	i.mu.Lock()
 	over := i.over
@@ -213,7 +213,7 @@ func (w *world) something(r *config.Rollout) {
 }
 
 // judge reads what happened, and holds the end against it.
-func (w *world) judge(r *config.Rollout) string {
+func (w *fleet) judge(r *config.Rollout) string {
 	var (
 		p        *plan // the newest so far
 		open     *plan // the newest that had not ended: who read it may report a moment after the end
@@ -293,7 +293,7 @@ func (w *world) judge(r *config.Rollout) string {
 	case p.State == config.Aborted && len(bad) == 0:
 		w.t.Errorf("%s: taken back at revision %d for nothing: %s", w.name, ended, p.Cause)
 	}
-	versions, err := (must[*config.Store](w.t)(config.NewStore(w.clients[0], nil))).History(context.Background(), w.key, 0)
+	versions, err := must[*config.Store](w.t)(config.NewStore(w.clients[0], nil)).History(context.Background(), w.key, 0)
 	if n := len(slices.DeleteFunc(versions, func(v config.Version) bool { return v.Rollout != r.ID() })); err != nil || n != 1 {
 		w.t.Errorf("%s: %d versions are of the rollout; %v", w.name, n, err)
 	}
