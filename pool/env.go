@@ -23,8 +23,12 @@ import (
 //
 // Credentials go out without TLS if the endpoints are without, as etcdctl has it: PlaintextCredentials is set. An error names
 // the variable and what is wrong with it, and not its value if that may be secret.
-func FromEnv() (Config, error) {
-	env := func(name string) string { return os.Getenv("ETCDCTL_" + name) }
+func FromEnv() (Config, error) { return FromVariables(os.Getenv) }
+
+// FromVariables is FromEnv of the variables that get returns by their names, "" for those that are not set: for a command whose flags
+// stand for some of them.
+func FromVariables(get func(name string) string) (Config, error) {
+	env := func(name string) string { return get("ETCDCTL_" + name) }
 	c := Config{Username: env("USER"), Password: env("PASSWORD"), Token: env("AUTH_JWT_TOKEN"), PlaintextCredentials: true}
 	if name, password, ok := strings.Cut(c.Username, ":"); ok {
 		if c.Password != "" {

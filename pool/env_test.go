@@ -105,3 +105,13 @@ func TestAVariableThatIsWrongIsNamedAndItsSecretIsNot(t *testing.T) {
 		})
 	}
 }
+
+func TestVariablesNeedNotBeOfTheEnvironment(t *testing.T) {
+	setEnv(t, map[string]string{"USER": "root"}) // without a password, which is an error
+	c, err := FromVariables(func(name string) string {
+		return map[string]string{"ETCDCTL_ENDPOINTS": "a:1", "ETCDCTL_USER": "ann:secret"}[name]
+	})
+	if err != nil || !slices.Equal(c.Endpoints, []string{"a:1"}) || c.Username != "ann" || c.Password != "secret" {
+		t.Errorf("%v, %v", c, err)
+	}
+}
