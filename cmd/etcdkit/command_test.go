@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 )
 
 func TestAnErrorOfUsageIsOneLineThatNamesIt(t *testing.T) {
@@ -25,8 +27,8 @@ func TestAnErrorOfUsageIsOneLineThatNamesIt(t *testing.T) {
 	} {
 		out, errs, code := do(t, test.args...)
 		lines := strings.Split(strings.TrimSpace(errs), "\n")
-		if code != exitUsage || out != "" || len(lines) != 2 || !strings.HasPrefix(lines[0], test.words) || !strings.HasPrefix(lines[1], "See: etcdkit") {
-			t.Errorf("%v: code %d, stdout %q, stderr %q; want code %d and %q", test.args, code, out, errs, exitUsage, test.words)
+		if code != exit.Misused || out != "" || len(lines) != 2 || !strings.HasPrefix(lines[0], test.words) || !strings.HasPrefix(lines[1], "See: etcdkit") {
+			t.Errorf("%v: code %d, stdout %q, stderr %q; want code %d and %q", test.args, code, out, errs, exit.Misused, test.words)
 		}
 	}
 }
@@ -42,7 +44,7 @@ func TestWithoutACommandThereIsHelp(t *testing.T) {
 func TestADirectoryThatCannotBeUsedIsAnErrorInOneLine(t *testing.T) {
 	t.Parallel()
 	out, errs, code := do(t, "dev", "--port", "0", "--dir", os.DevNull+"/etcd")
-	if code != exitFailed || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, os.DevNull) {
+	if code != exit.Failed || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, os.DevNull) {
 		t.Errorf("code %d, stdout %q, stderr %q", code, out, errs)
 	}
 }

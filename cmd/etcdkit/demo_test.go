@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 )
 
 func TestTheDemoShowsThatEverythingHoldsAndLeavesNothing(t *testing.T) {
@@ -47,7 +49,7 @@ func TestADemoThatIsInterruptedLeavesNothing(t *testing.T) {
 		r.signal(syscall.SIGINT)
 		began := time.Now()
 		out, code := r.wait()
-		if code != exitInterrupted || r.errs.String() != "etcdkit demo: interrupted\n" || strings.Contains(out, "held") {
+		if code != exit.Interrupted || r.errs.String() != "etcdkit demo: interrupted\n" || strings.Contains(out, "held") {
 			t.Errorf("interrupted after %q: code %d, stderr %q\n%s", reached, code, &r.errs, out)
 		}
 		if took := time.Since(began); took > 10*time.Second {
@@ -77,7 +79,7 @@ func TestADemoWhoseReaderHasGoneStopsAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if _, code := r.wait(); code != exitFailed || !strings.Contains(r.errs.String(), "broken pipe") {
+	if _, code := r.wait(); code != exit.Failed || !strings.Contains(r.errs.String(), "broken pipe") {
 		t.Errorf("code %d, stderr %q", code, &r.errs)
 	}
 	if took := time.Since(began); took > 10*time.Second {

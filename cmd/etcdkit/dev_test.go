@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/integration/etcdproc"
 	"github.com/etcdkit/etcdkit/retry"
 )
@@ -81,13 +82,13 @@ func TestDevFindsItsDirectoryAgainAndSharesItWithNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, code := do(t, "dev", "--port", "0", "--dir", dir)
-	if code != exitFailed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "another cluster runs in "+dir) {
+	if code != exit.Failed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "another cluster runs in "+dir) {
 		t.Errorf("a second one in the same directory: code %d, stderr %q", code, errs)
 	}
 	r.stops(syscall.SIGINT)
 
 	_, errs, code = do(t, "dev", "--port", "0", "--dir", dir, "--members", "1")
-	if code != exitFailed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "3 members") {
+	if code != exit.Failed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "3 members") {
 		t.Errorf("with another number of members: code %d, stderr %q", code, errs)
 	}
 	r = launch(t, "dev", "--port", "0", "--dir", dir)
@@ -114,7 +115,7 @@ func TestDevListensWhereItIsToldAndSaysIfItCannot(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, code := do(t, "dev", "--port", port)
-	if code != exitFailed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "port "+port) || !strings.Contains(errs, "--port takes others") {
+	if code != exit.Failed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "port "+port) || !strings.Contains(errs, "--port takes others") {
 		t.Errorf("a port in use: code %d, stderr %q", code, errs)
 	}
 	if err := l.Close(); err != nil {
@@ -156,7 +157,7 @@ func TestDevGoesOnWithAMajorityAndFailsWithoutOne(t *testing.T) {
 		t.Error(err)
 	}
 	kill(second)
-	if _, code := r.wait(); code != exitFailed || !strings.Contains(r.errs.String(), "m1 has ended (signal: killed), and etcd with it") {
+	if _, code := r.wait(); code != exit.Failed || !strings.Contains(r.errs.String(), "m1 has ended (signal: killed), and etcd with it") {
 		t.Errorf("code %d, stderr %q", code, &r.errs)
 	}
 	r.nothingLeft()

@@ -12,5 +12,5 @@ func main() {
 	// A process that the demo or dev has started becomes what it was started for here.
 	etcdproc.Child(orders.Child, orders.Main)
 	etcdproc.Main()
-	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -1,0 +1,121 @@
+package configcli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
+	"github.com/etcdkit/etcdkit/pool"
+)
+
+// defaultDial is etcdctl's.
+const defaultDial = 2 * time.Second
+
+// flags are those of all commands.
+type flags struct {
+	endpoints         []string
+	cacert, cert, key string
+	user              string
+	dial              time.Duration
+	environment       string
+	output            string
+	verbose           bool
+	keyring           string
+}
+
+func (f *flags) register(set *pflag.FlagSet) {
+	set.StringSliceVar(&f.endpoints, "endpoints", nil, "etcd's members, as in https://etcd-0:2379,https://etcd-1:2379\n(default $ETCDCTL_ENDPOINTS, or 127.0.0.1:2379)")
+	set.StringVar(&f.cacert, "cacert", "", "file of the authorities that sign the members' certificates (default $ETCDCTL_CACERT)")
+	set.StringVar(&f.cert, "cert", "", "file of the certificate to show (default $ETCDCTL_CERT)")
+	set.StringVar(&f.key, "key", "", "file of its key (default $ETCDCTL_KEY)")
+	set.StringVar(&f.user, "user", "", "user's name; the password is asked for, unless it is in $ETCDCTL_PASSWORD (default $ETCDCTL_USER)")
+	set.DurationVar(&f.dial, "dial-timeout", 0, "how long to try to connect (default $ETCDCTL_DIAL_TIMEOUT, or 2s)")
+	set.StringVar(&f.environment, "env", "", "prefix that all keys must be below, as /config/prod")
+	set.StringVarP(&f.output, "output", "o", "text", "how to print: text or json")
+	set.BoolVarP(&f.verbose, "verbose", "v", false, "tell more")
+	set.StringVar(&f.keyring, "keyring", "", "file of the keys that seal and open secrets (default $ETCDKIT_KEYRING)")
+}
+
+// check returns an error of usage.
+func (f *flags) check() error {
+	if f.output != "text" && f.output != "json" {
+		return fmt.Errorf("-o %s: it must be text or json", f.output)
+	}
+	if f.dial < 0 {
+		return fmt.Errorf("--dial-timeout %v: it must be positive", f.dial)
+	}
+	return nil
+}
+
+// variables returns etcdctl's, for some of which flags stand.
+func (f *flags) variables() func(name string) string {
+	given := map[string]string{}
+	for name, v := range map[string]string{
+		"ENDPOINTS": strings.Join(f.endpoints, ","), "CACERT": f.cacert, "CERT": f.cert, "KEY": f.key, "USER": f.user,
+	} {
+		if v != "" {
+			given["ETCDCTL_"+name] = v
+		}
+	}
+	if f.dial > 0 {
+		given["ETCDCTL_DIAL_TIMEOUT"] = f.dial.String()
+	}
+	if f.user != "" { // whoever says so does not mean the token of another
+		given["ETCDCTL_AUTH_JWT_TOKEN"] = ""
+	}
+	if strings.Contains(f.user, ":") {
+		given["ETCDCTL_PASSWORD"] = ""
+	}
+	return func(name string) string {
+		if v, ok := given[name]; ok {
+			return v
+		}
+		return os.Getenv(name)
+	}
+}
+
+// connect opens connections. A password that is not known is asked for.
+func (f *flags) connect(ctx context.Context, t *terminal) (*pool.Pool, error) {
+	get := f.variables()
+	if user := get("ETCDCTL_USER"); user != "" && !strings.Contains(user, ":") && get("ETCDCTL_PASSWORD") == "" {
+		password, err := t.password(ctx, user)
+		if err != nil {
+			return nil, err
+		}
+		known := get
+		get = func(name string) string {
+			if name == "ETCDCTL_PASSWORD" {
+				return password
+			}
+			return known(name)
+		}
+	}
+	cfg, err := pool.FromVariables(get)
+	if err != nil {
+		return nil, exit.Usage(flagged(err))
+	}
+	if cfg.Retry.ConnectTimeout == 0 {
+		cfg.Retry.ConnectTimeout = defaultDial
+	}
+	p, err := pool.Open(ctx, cfg)
+	return p, flagged(err)
+}
+
+// byFlags are the names of the flags for what package pool says of its own.
+var byFlags = strings.NewReplacer(
+	" (from ETCDCTL_ variables)", " (from the flags or ETCDCTL_ variables)", "Config.TLS is set", "files for TLS are named",
+	"TLSFiles.CA", "--cacert", "TLSFiles.Cert", "--cert", "TLSFiles.Key", "--key",
+)
+
+// flagged is an error of package pool that names flags.
+func flagged(err error) error {
+	if err == nil {
+		return nil
+	}
+	return explained{byFlags.Replace(err.Error()), err}
+}

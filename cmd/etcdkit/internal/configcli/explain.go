@@ -1,0 +1,84 @@
+package configcli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
+	"github.com/etcdkit/etcdkit/config"
+	"github.com/etcdkit/etcdkit/retry"
+)
+
+// errEnough is the end of a command that goes on until it is interrupted.
+var errEnough = errors.New("enough")
+
+// explain says what to do about an error, where something can be done, and gives it its exit code.
+func explain(ctx context.Context, c *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	text, hint, code := strings.TrimPrefix(plainly(err.Error()), c.Name()+": "), "", exit.Code(err)
+	root := c.Root().Name() + " config"
+	switch {
+	case errors.Is(context.Cause(ctx), exit.ErrInterrupted):
+		if retry.Ambiguous(err) {
+			return fmt.Errorf("%w; it may have been written: see %s history", exit.ErrInterrupted, root)
+		}
+		if detached, ok := errors.AsType[detachedError](err); ok {
+			return fmt.Errorf("%w; %w", exit.ErrInterrupted, detached)
+		}
+		return exit.ErrInterrupted
+	case errors.Is(err, config.ErrRollout):
+		hint = "see " + root + " rollout status; --ignore-rollout takes it back"
+		if c.Flags().Lookup("ignore-rollout") == nil {
+			hint = "see " + root + " rollout status"
+		}
+	case errors.Is(err, rpctypes.ErrFutureRev):
+		text, _, _ = strings.Cut(text, ": read: etcdserver")
+	case errors.Is(err, config.ErrAborted):
+		code = exit.TakenBack
+	case errors.Is(err, config.ErrConflict):
+		code, hint = exit.Conflict, "nothing was written; look at it and do it again"
+	case retry.Ambiguous(err):
+		hint = "it may have been written: see " + root + " history"
+	}
+	if hint != "" {
+		text += "; " + hint
+	}
+	return exit.With(code, explained{text, err})
+}
+
+// explained is an error in other words.
+type explained struct {
+	text string
+	error
+}
+
+func (e explained) Error() string { return e.text }
+func (e explained) Unwrap() error { return e.error }
+
+// Names of packages in the texts of errors: of use to who writes programs.
+var (
+	ofKey     = regexp.MustCompile(`^config "((?:[^"\\]|\\.)*)": `)
+	ofCodec   = regexp.MustCompile(`(^|: )decode [^:]*: `)
+	ofPackage = regexp.MustCompile(`(^|: )(?:config|pool|codec|retry|fence): `)
+)
+
+// plainly is the text of an error in one line without the names of packages.
+func plainly(text string) string {
+	text = ofCodec.ReplaceAllString(text, "$1")
+	text = ofKey.ReplaceAllString(text, "$1: ")
+	for ofPackage.MatchString(text) {
+		text = ofPackage.ReplaceAllString(text, "$1")
+	}
+	return visible(strings.TrimSpace(text))
+}

@@ -1,0 +1,203 @@
+package configcli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
+	"github.com/etcdkit/etcdkit/config"
+	"github.com/etcdkit/etcdkit/pool"
+)
+
+// closeWithin bounds the closing of connections that nobody uses any more.
+const closeWithin = time.Second
+
+// use is one use of the command: what it is connected to, and where it reads and prints.
+type use struct {
+	*flags
+	*terminal
+	raw     io.Writer      // standard output, for bytes as they are
+	out     *screen.Screen // ... and for lines
+	pool    *pool.Pool
+	store   *config.Store
+	secrets *secrets
+}
+
+// open connects.
+func (f *flags) open(ctx context.Context, c *cobra.Command) (*use, error) {
+	u := &use{
+		flags:    f,
+		raw:      c.OutOrStdout(),
+		out:      screen.New(c.OutOrStdout()),
+		terminal: &terminal{in: c.InOrStdin(), errs: screen.New(c.ErrOrStderr()), to: c.ErrOrStderr()},
+	}
+	var err error
+	if u.secrets, err = newSecrets(f.keyring); err != nil {
+		return nil, err
+	}
+	if u.pool, err = f.connect(ctx, u.terminal); err != nil {
+		return nil, err
+	}
+	if u.store, err = u.storeOf(f.environment); err != nil {
+		u.close(ctx)
+		return nil, err
+	}
+	return u, nil
+}
+
+// close lets go of etcd.
+func (u *use) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	defer cancel()
+	_ = u.pool.Close(ctx) // nothing is under way any more, and nobody is left to be told
+}
+
+// storeOf is a Store of an environment; empty for any key.
+func (u *use) storeOf(environment string) (*config.Store, error) {
+	return config.NewStore(u.pool.Client(), &config.StoreOptions{Environment: strings.TrimSuffix(environment, "/")})
+}
+
+// named is the key, prefix or environment that is meant by a name: with --env, one that does not begin with a slash is below that.
+func (u *use) named(name string) string {
+	environment := strings.TrimSuffix(u.environment, "/")
+	if environment == "" || strings.HasPrefix(name, "/") || name == environment || strings.HasPrefix(name, environment+"/") {
+		return name
+	}
+	return environment + "/" + name
+}
+
+// prefix is a prefix as a Store takes it; a slash at its end may be left out.
+func (u *use) prefix(name string) string { return strings.TrimSuffix(u.named(name), "/") }
+
+var errNoPrefix = errors.New("PREFIX is missing: name it, or --env")
+
+// below is the prefix in arguments that may be left out: then it is the environment.
+func (u *use) below(args []string) (string, error) {
+	switch {
+	case len(args) > 0:
+		return u.prefix(args[0]), nil
+	case u.environment == "":
+		return "", exit.Usage(errNoPrefix)
+	}
+	return "", nil
+}
+
+// json reports whether objects are printed.
+func (u *use) json() bool { return u.output == "json" }
+
+// say tells something that is no result.
+func (u *use) say(format string, args ...any) { u.errs.Print(fmt.Sprintf(format, args...)) }
+
+// Bounds of what is read: what is larger is refused in any case.
+const (
+	maxValue  = 2 << 20
+	maxImport = 1 << 30
+)
+
+// read is what is in a file, or in standard input for "-".
+func (u *use) read(name string, most int64) ([]byte, error) {
+	in := u.in
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() //nolint:errcheck // it was read only
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, most+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(text)) > most:
+		return nil, fmt.Errorf("%s has more than %d bytes", name, most)
+	}
+	return text, nil
+}
+
+// held is what a key holds.
+type held struct {
+	config.Version        // the zero Version if the key never was
+	exists         bool   //
+	plain          []byte // what was sealed, opened if there are keys for it
+	sealed         bool
+}
+
+// held reads a key.
+func (u *use) held(ctx context.Context, key string) (held, error) {
+	v, err := u.store.Get(ctx, key)
+	switch {
+	case errors.Is(err, config.ErrAbsent):
+		return held{Version: v}, nil
+	case err != nil:
+		return held{}, err
+	}
+	plain, sealed, err := u.secrets.open(key, v.Value)
+	return held{Version: v, exists: true, plain: plain, sealed: sealed}, err
+}
+
+// expect is what a change of it is made on, as a Store takes it.
+func (h held) expect() int64 {
+	if !h.exists {
+		return config.Absent
+	}
+	return h.Revision
+}
+
+// changer is the flags of what changes a key.
+type changer struct {
+	author, reason string
+	yes            bool
+	ignoreRollout  bool
+}
+
+func (c *changer) register(cmd *cobra.Command) {
+	set := cmd.Flags()
+	set.StringVar(&c.author, "author", "", "who makes the change (default user@host)")
+	set.StringVar(&c.reason, "reason", "", "why")
+	set.BoolVarP(&c.yes, "yes", "y", false, "do it without asking")
+}
+
+func (c *changer) registerIgnore(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.ignoreRollout, "ignore-rollout", false, "do it though a rollout is under way, which is taken back by that")
+}
+
+// options are those of a Store.
+func (c *changer) options(expect int64) config.PublishOptions {
+	return config.PublishOptions{Author: c.by(), Reason: c.reason, Expect: expect, IgnoreRollout: c.ignoreRollout}
+}
+
+// by is who makes a change.
+func (c *changer) by() string {
+	if c.author != "" {
+		return c.author
+	}
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		name = u.Username
+	}
+	if name == "" {
+		name = "unknown"
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// agree returns nil if a change may be made.
+func (u *use) agree(ctx context.Context, c *changer, question string) error {
+	if c.yes {
+		return nil
+	}
+	return u.confirm(ctx, question)
+}
