@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/etcdkit/etcdkit/integration/etcdproc"
 )
 
 const (
@@ -31,7 +33,13 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	etcdproc.Main() // a member of the cluster that tests share is this program again
+	code := m.Run()
+	if err := stopShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // run is a command that runs, with a temporary directory of its own.

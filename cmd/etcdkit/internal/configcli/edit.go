@@ -56,7 +56,7 @@ func (u *use) edit(ctx context.Context, key string, from *source, by *changer) (
 	keep := false
 	defer func() {
 		if keep {
-			err = fmt.Errorf("%w; the text is kept in %s", err, d.path)
+			err = keptError{err, d.path}
 		} else if failed := d.remove(); err == nil {
 			err = failed
 		}
@@ -97,6 +97,14 @@ func (u *use) edit(ctx context.Context, key string, from *source, by *changer) (
 	u.done(v, true)
 	return nil
 }
+
+// keptError is an error of an edit whose text is not lost.
+type keptError struct {
+	error
+	path string
+}
+
+func (e keptError) Unwrap() error { return e.error }
 
 // draft is a text that is being edited, in a directory of its own, which only its owner can look into.
 type draft struct{ dir, path string }

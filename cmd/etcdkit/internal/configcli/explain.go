@@ -3,7 +3,6 @@ package configcli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -30,13 +29,12 @@ func explain(ctx context.Context, c *cobra.Command, err error) error {
 	root := c.Root().Name() + " config"
 	switch {
 	case errors.Is(context.Cause(ctx), exit.ErrInterrupted):
-		if retry.Ambiguous(err) {
-			return fmt.Errorf("%w; it may have been written: see %s history", exit.ErrInterrupted, root)
-		}
+		text, code = exit.ErrInterrupted.Error(), exit.Interrupted
 		if detached, ok := errors.AsType[detachedError](err); ok {
-			return fmt.Errorf("%w; %w", exit.ErrInterrupted, detached)
+			hint = detached.Error()
+		} else if retry.Ambiguous(err) {
+			hint = "it may have been written: see " + root + " history"
 		}
-		return exit.ErrInterrupted
 	case errors.Is(err, config.ErrRollout):
 		hint = "see " + root + " rollout status; --ignore-rollout takes it back"
 		if c.Flags().Lookup("ignore-rollout") == nil {
@@ -53,6 +51,9 @@ func explain(ctx context.Context, c *cobra.Command, err error) error {
 	}
 	if hint != "" {
 		text += "; " + hint
+	}
+	if kept, ok := errors.AsType[keptError](err); ok {
+		text += "; the text is kept in " + kept.path
 	}
 	return exit.With(code, explained{text, err})
 }

@@ -64,7 +64,9 @@ func newPut(f *flags) *cobra.Command {
 		Long: `Publish a value. If the key has one, what would change is shown, and somebody has to agree; what was agreed to is
 what is written: if the key changes meanwhile, nothing is.
 
-A document (JSON or YAML, or TOML) is not replaced by what is none of the same format, unless --force is given. A value
+A value that begins with - comes after --, or from a file.
+
+A document (JSON, YAML or TOML) is not replaced by what is none of the same format, unless --force is given. A value
 that is there already is not written again.
 
 What is sealed stays sealed, for which the keyring is needed. A value that is not yet is sealed by --seal, or if

@@ -73,7 +73,10 @@ func (u *use) watch(ctx context.Context, name string, from int64, most int) erro
 		if err != nil {
 			return err
 		}
-		u.edit1(e, known[e.Key])
+		if plain, _, err := u.secrets.open(e.Key, e.Value); err == nil {
+			e.Value = plain
+		}
+		u.change(e, known[e.Key])
 		known[e.Key] = e.Value
 		if printed++; printed == most || u.out.Err() != nil {
 			break
@@ -161,12 +164,8 @@ func (u *use) edits(ctx context.Context, key string, from int64) iter.Seq2[confi
 	}
 }
 
-// edit1 prints a change of what was there before.
-func (u *use) edit1(e config.Edit, before []byte) {
-	value := e.Value
-	if plain, _, err := u.secrets.open(e.Key, value); err == nil {
-		value = plain
-	}
+// change prints a change of what was there before.
+func (u *use) change(e config.Edit, before []byte) {
 	if u.json() {
 		u.emit(struct {
 			Kind     config.EditKind `json:"kind"`
@@ -174,12 +173,12 @@ func (u *use) edit1(e config.Edit, before []byte) {
 			Revision int64           `json:"revision"`
 			Writes   int64           `json:"writes,omitempty"`
 			jsonValue
-		}{e.Kind, e.Key, e.Revision, e.Writes, valueFacts(value)})
+		}{e.Kind, e.Key, e.Revision, e.Writes, valueFacts(e.Value)})
 		return
 	}
 	u.out.Print(u.out.Paint(screen.Bold, e.Key) + "  " + string(e.Kind) + "  " +
 		u.out.Paint(screen.Dim, "revision "+strconv.FormatInt(e.Revision, 10)))
-	d := config.DiffValues(before, value)
+	d := config.DiffValues(before, e.Value)
 	if d.Format == "" {
 		printDiff(u.out, d)
 		return

@@ -43,10 +43,10 @@ func Code(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, ErrInterrupted):
-		return Interrupted
 	case known:
 		return own.code
+	case errors.Is(err, ErrInterrupted):
+		return Interrupted
 	}
 	return Failed
 }
