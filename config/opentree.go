@@ -21,8 +21,8 @@ var (
 	errNoLayers  = errors.New("prefixes refused: there are none")
 	errLayers    = fmt.Errorf("prefixes refused: there are more than %d", maxLayers)
 	errSameLayer = errors.New("prefixes refused: one is there twice")
-	errTreeCodec = errors.New("Codec refused: the keys of a tree are read by codec.Auto, each as what its field is")
-	errTreeWho   = errors.New("Identity refused: rollouts are of single keys, and a tree has many")
+	errTreeCodec = errors.New("the Codec is refused: the keys of a tree are read by codec.Auto, each as what its field is")
+	errTreeWho   = errors.New("the Identity is refused: rollouts are of single keys, and a tree has many")
 )
 
 // OpenTree reads all keys below the prefixes into one T, key by key, and follows them until Close. A nil opts means the

@@ -51,20 +51,23 @@ func (f *Follower) Open(ctx context.Context, live <-chan struct{}, older func(ct
 	}
 	patience := time.NewTimer(patienceOf(ctx))
 	defer patience.Stop()
-	var covered <-chan struct{}
+	var covered *mark
+	defer func() {
+		if covered != nil {
+			f.forget(covered)
+		}
+	}()
 	for asked, behind := true, joined > 0; live != nil || behind; {
 		select {
 		case <-live:
 			live = nil
-		case <-covered:
+		case <-covered.met():
 			covered, behind = nil, false
 		case a := <-answered:
 			asked = false
 			switch {
 			case a.err == nil && behind:
-				m := f.mark(a.evidence.covered)
-				defer f.forget(m)
-				covered = m.reached
+				covered = f.mark(a.evidence.covered)
 			case a.err == nil:
 			case ctx.Err() == nil && call.Away(a.err) && older(ctx):
 				return nil

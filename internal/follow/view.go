@@ -71,6 +71,14 @@ type mark struct {
 	reached chan struct{} // closed when it does, and the followers have been told of all that led there
 }
 
+// met is closed when the mark is reached; never of none.
+func (m *mark) met() <-chan struct{} {
+	if m == nil {
+		return nil
+	}
+	return m.reached
+}
+
 func newView(h *hub, rng Range) *view {
 	v := &view{
 		hub: h, rng: rng,
