@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -55,20 +56,10 @@ func (j *judge) holdsAll(t testing.TB, within time.Duration, oracle *clientv3.Cl
 	t.Helper()
 	want := content{}
 	for _, p := range prefixes {
-		for key, kv := range read(t, oracle, p, 0) {
-			want[key] = kv
-		}
+		maps.Copy(want, read(t, oracle, p, 0))
 	}
 	j.wait(t, within, fmt.Sprintf("the view holds the %d keys of etcd", len(want)), func() bool {
-		if !j.live || len(j.content) != len(want) {
-			return false
-		}
-		for key, kv := range want {
-			if !same(j.content[key], kv) {
-				return false
-			}
-		}
-		return true
+		return j.live && maps.EqualFunc(j.content, want, same)
 	})
 }
 
