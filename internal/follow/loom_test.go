@@ -207,6 +207,28 @@ func TestAnAnswerIsGivenTheTimeThatTheLastOneTook(t *testing.T) {
 	})
 }
 
+// A question is lost with a connection, and the next to be answered is a prompt: what was answered late was the first, which is a reason
+// to doubt.
+func TestAPromptDoesNotHideThatAnAnswerIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAsked()
+		asks(t, a.pulse)
+		after(1300 * time.Millisecond)
+		a.event(1, 2)
+		a.wants(t, "a question is open")
+		<-a.due()
+		a.repeat()
+		a.wants(t, "and stays open", true)
+		for range 2 { // as the first is not believed
+			a.answer(0, 2)
+			a.answer(1, 2)
+		}
+		if a.complete != 2 || !a.late {
+			t.Errorf("complete at %d, late: %t", a.complete, a.late)
+		}
+	})
+}
+
 // An answer on the one watch proves nothing before the other has got as far.
 func TestAViewIsProvenWhenItsLastWatchIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -121,6 +121,7 @@ func (p *pulse) take() (asked time.Time, late bool) {
 		// The answers to the others are not longer on their way than this one was.
 		p.took = p.heard.Sub(asked)
 		p.dropped = p.heard.Add(max(p.took, droppedAfter))
+		late = late || p.took > askEvery*beatEvery // and a prompt has come before the beat that would have said so
 	}
 	return asked, late
 }
