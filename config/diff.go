@@ -233,8 +233,11 @@ var sealedText = regexp.MustCompile(regexp.QuoteMeta(sealedMark) + `[^\s"'` + "`
 
 // veiled is text without what is sealed.
 func veiled(text string) string {
-	if strings.HasPrefix(text, sealedMark) {
+	switch {
+	case strings.HasPrefix(text, sealedMark):
 		return sealedShown
+	case !strings.Contains(text, sealedMark):
+		return text
 	}
 	return sealedText.ReplaceAllLiteralString(text, sealedShown)
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -148,7 +149,11 @@ func TestADiffShowsSealedTextAsSealed(t *testing.T) {
 	const one, two = "etcdkit:sealed:k1:c2VjcmV0LW9uZQ==", "etcdkit:sealed:k2:c2VjcmV0LXR3bw=="
 	for _, format := range []string{"%s", "password: %s\n", `{"password":"%s"}`, `{"list":[{"x":"%s"}]}`, "%s\nand more"} {
 		d := DiffValues(fmt.Appendf(nil, format, one), fmt.Appendf(nil, format, two))
-		text := fmt.Sprintf("%+v\n%s", d, d)
+		all, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("%s\n%s", all, d)
 		if strings.Contains(text, "c2VjcmV0") || strings.Contains(text, "k1") {
 			t.Errorf("%q is shown as %s", format, text)
 		}
@@ -169,7 +174,7 @@ func TestADiffOfTextsThatHaveNothingInCommonCostsLittle(t *testing.T) {
 	}
 	began := time.Now()
 	d := DiffValues(large(1), large(5))
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > 30*time.Second { // half of one, but for the race detector and busy machines
 		t.Errorf("took %v", took)
 	}
 	if len(d.Lines) == 0 {

@@ -118,33 +118,41 @@ func TestALostAnswerOfAnyCallMakesNoOtherVersion(t *testing.T) {
 		for _, d := range all {
 			t.Run(d.name+", "+kind, func(t *testing.T) {
 				t.Parallel()
-				undisturbed := newScene(t, dial)
+				undisturbed, written := newScene(t, dial), 0
+				undisturbed.calls.Inject(etcdtest.Fault{Call: "Txn", Match: func(m any) bool {
+					if writes(m) {
+						written++
+					}
+					return false
+				}})
 				must[config.Version](t)(d.do(t.Context(), undisturbed))
+				var faults []etcdtest.Fault
 				for _, call := range []string{"Txn", "Range"} {
 					for n := range undisturbed.calls.Count(call) {
-						for _, f := range []etcdtest.Fault{
-							{After: true},
-							{},
-							{After: true, Silent: true},
-							{After: true, Err: status.Error(codes.DeadlineExceeded, "etcdserver: request timed out")},
-						} {
-							s := newScene(t, dial)
-							f.Call, f.Skip = call, n
-							lost := s.calls.Inject(f)
-							v, err := d.do(t.Context(), s)
-							if lost.Hits() != 1 {
-								t.Fatalf("the %s number %d was not lost", call, n)
-							}
-							if err != nil {
-								t.Errorf("%s %d lost, after %t: %v", call, n, f.After, err)
-								continue
-							}
-							history := must[[]config.Version](t)(s.sound.History(t.Context(), s.key, 0))
-							tells(t, s.sound, s.key, d.says...)
-							if v.Number != history[0].Number || v.Revision != history[0].Revision || v.Kind != history[0].Kind {
-								t.Errorf("%s %d lost, after %t: the newest version is %+v, and %+v was returned", call, n, f.After, history[0], v)
-							}
-						}
+						faults = append(faults, etcdtest.Fault{Call: call, Skip: n, After: true}, etcdtest.Fault{Call: call, Skip: n})
+					}
+				}
+				for n := range written { // such as take time
+					late := status.Error(codes.DeadlineExceeded, "etcdserver: request timed out")
+					faults = append(faults,
+						etcdtest.Fault{Call: "Txn", Match: writes, Skip: n, After: true, Silent: true},
+						etcdtest.Fault{Call: "Txn", Match: writes, Skip: n, After: true, Err: late})
+				}
+				for _, f := range faults {
+					s := newScene(t, dial)
+					lost := s.calls.Inject(f)
+					v, err := d.do(t.Context(), s)
+					if lost.Hits() != 1 {
+						t.Fatalf("the %s number %d was not lost", f.Call, f.Skip)
+					}
+					if err != nil {
+						t.Errorf("%s %d lost, after %t: %v", f.Call, f.Skip, f.After, err)
+						continue
+					}
+					history := must[[]config.Version](t)(s.sound.History(t.Context(), s.key, 0))
+					tells(t, s.sound, s.key, d.says...)
+					if v.Number != history[0].Number || v.Revision != history[0].Revision || v.Kind != history[0].Kind {
+						t.Errorf("%s %d lost, after %t: the newest version is %+v, and %+v was returned", f.Call, f.Skip, f.After, history[0], v)
 					}
 				}
 			})

@@ -177,7 +177,10 @@ func TestAWatchYieldsEveryChangeInOrder(t *testing.T) {
 			t.Errorf("after the end: %q", e.short())
 		}
 	})
-	for range s.Watch(t.Context(), "", from) {
+	for _, err := range s.Watch(t.Context(), "", from) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // ends it; a goroutine that is left fails the run
 	}
 }

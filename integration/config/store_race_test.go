@@ -241,5 +241,7 @@ func TestAnUpdateThatFailsWritesNothing(t *testing.T) {
 	if !slices.Equal(seen, []string{"info", "warn"}) || string(v.Value) != "warn+" {
 		t.Errorf("called on %q, and %q is there", seen, v.Value)
 	}
-	tells(t, s, key, "published info", "published warn", "published warn+")
+	// What it is given is its own, to change in place.
+	must[config.Version](t)(s.Update(t.Context(), key, func(old []byte) ([]byte, error) { old[0] = 'W'; return old, nil }, config.PublishOptions{}))
+	tells(t, s, key, "published info", "published warn", "published warn+", "published Warn+")
 }
