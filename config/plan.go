@@ -109,7 +109,12 @@ func (r *record) selects(s Step, key string, i Identity) bool {
 }
 
 // now is the step that runs.
-func (r *record) now() Step { return r.Steps[r.Step] }
+func (r *record) now() Step {
+	if r.Step >= len(r.Steps) {
+		return Step{} // of one that has ended, and was written by something else
+	}
+	return r.Steps[r.Step]
+}
 
 // at returns a copy of the record that stands at another step, which is to begin with the instances that report.
 func (r *record) at(step int, key string, ids []string) *record {
@@ -165,13 +170,21 @@ func threshold(key string, percent float64, ids []string) uint64 {
 	return positions[min(max(k, 1), len(ids))-1]
 }
 
-// decodeRecord reads a rollout. What it returns has a step that runs.
+// decodeRecord reads a rollout. What it returns has a step that runs, unless it has ended.
 func decodeRecord(value []byte) (*record, error) {
 	r := &record{}
-	if err := json.Unmarshal(value, r); err != nil || r.ID == "" || r.Step < 0 || r.Step >= len(r.Steps) {
+	if err := json.Unmarshal(value, r); err != nil || r.ID == "" || r.Step < 0 {
 		return nil, errMalformedRollout
 	}
-	return r, nil
+	switch r.State {
+	case Promoted, Aborted:
+		return r, nil
+	case Running, Paused:
+		if r.Step < len(r.Steps) {
+			return r, nil
+		}
+	}
+	return nil, errMalformedRollout
 }
 
 // sumOf is a value's Sum.

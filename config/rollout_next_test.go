@@ -381,3 +381,53 @@ func TestRandomHistoriesOfARollout(t *testing.T) {
 		}
 	}
 }
+
+func TestAPlanThatCannotBeFollowedIsRefused(t *testing.T) {
+	one := []Step{{Percent: 100}}
+	for says, p := range map[string]Plan{
+		"it has no steps":                  {},
+		"it has 101 steps":                 {Steps: slices.Repeat(one, 101)},
+		"neither a percentage nor labels":  {Steps: []Step{{Soak: 1}}},
+		"a percentage and labels":          {Steps: []Step{{Percent: 1, Labels: map[string]string{"a": "b"}}}},
+		"step 1: 101 percent":              {Steps: []Step{{Percent: 101}}},
+		"step 1: -1 percent":               {Steps: []Step{{Percent: -1}}},
+		"step 1: NaN percent":              {Steps: []Step{{Percent: math.NaN()}}},
+		"step 2: 5 percent after 10":       {Steps: []Step{{Percent: 10}, {Percent: 5}}},
+		"step 1: a negative number":        {Steps: []Step{{Percent: 10, Soak: -1}}},
+		"a negative time":                  {Steps: one, CheckEvery: -1},
+		"author refused":                   {Steps: one, Author: "a\x00b"},
+		"Expect must be a revision":        {Steps: one, Expect: -2},
+		"step 2: -3 percent; above 0 and ": {Steps: []Step{{Percent: 10}, {Percent: -3}}},
+	} {
+		if err := p.check("k"); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v", says, err)
+		}
+	}
+	good := Plan{Steps: []Step{{Percent: 0.5}, {Labels: map[string]string{"a": "b"}}, {Percent: 100}}}
+	if err := good.check("k"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARecordIsReadOrRefused(t *testing.T) {
+	for _, text := range []string{
+		"", "{", "[]", `{"id":"R","steps":[{"percent":1}],"state":"later"}`, `{"id":"R"}`, `{"id":"R","state":"running","steps":[{"percent":1}],"step":1}`,
+		`{"id":"R","state":"running","steps":[{"percent":1}],"step":-1}`, `{"state":"running","steps":[{"percent":1}]}`,
+		`{"id":"R","state":"running","steps":[{"percent":1}],"threshold":-1}`,
+	} {
+		if r, err := decodeRecord([]byte(text)); err == nil {
+			t.Errorf("%q is read as %+v", text, r)
+		}
+	}
+	r, err := decodeRecord([]byte(`{"id":"R","state":"running","steps":[{"percent":1}],"threshold":18446744073709551615,"new":1}`))
+	if err != nil || !r.includes("k", Identity{ID: "a"}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// Those who are in by percent are the same for every reader, also one that is written in another language.
+func TestThePositionOfAnInstanceIsAContract(t *testing.T) {
+	if got := position("/config/mail", "mail-7"); got != 6509842064277675310 {
+		t.Errorf("it is %d", got)
+	}
+}
