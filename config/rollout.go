@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -139,7 +140,7 @@ func (s *Store) Resume(ctx context.Context, key string, check func(ctx context.C
 	}
 	return &Rollout{
 		store: s, layout: l, id: st.plan.ID, since: st.planAt,
-		check: check, every: orElse(st.plan.CheckEvery, defaultCheckEvery), within: orElse(st.plan.CheckWithin, defaultCheckWithin),
+		check: check, every: cmp.Or(max(0, st.plan.CheckEvery), defaultCheckEvery), within: cmp.Or(max(0, st.plan.CheckWithin), defaultCheckWithin),
 	}, nil
 }
 
@@ -147,15 +148,8 @@ func (s *Store) Resume(ctx context.Context, key string, check func(ctx context.C
 func (p *Plan) record(value []byte) *record {
 	return &record{
 		ID: rand.Text(), State: Running, Steps: p.Steps, Author: p.Author, Reason: p.Reason, Sum: sumOf(value),
-		CheckEvery: orElse(p.CheckEvery, defaultCheckEvery), CheckWithin: orElse(p.CheckWithin, defaultCheckWithin),
+		CheckEvery: cmp.Or(max(0, p.CheckEvery), defaultCheckEvery), CheckWithin: cmp.Or(max(0, p.CheckWithin), defaultCheckWithin),
 	}
-}
-
-func orElse(d, otherwise time.Duration) time.Duration {
-	if d > 0 {
-		return d
-	}
-	return otherwise
 }
 
 // maxSteps and maxLabels bound what is written for every instance to read.

@@ -104,7 +104,7 @@ func (d *outlook) forward(now time.Time) decision {
 	if mine == 0 {
 		return decision{why: "no instance has the labels of the step"}
 	}
-	if _, awaited := d.split(members); len(awaited) > 0 {
+	if awaited := d.awaited(members); len(awaited) > 0 {
 		return decision{why: "instances are to apply: " + some(awaited)}
 	}
 	if least := max(1, step.MinReports); mine < least {
@@ -132,16 +132,15 @@ func (d *outlook) mine(members []Report) int {
 	return n
 }
 
-// split tells who of the members has applied from who is to.
-func (d *outlook) split(members []Report) (applied, awaited []string) {
+// awaited are the members who have not applied.
+func (d *outlook) awaited(members []Report) []string {
+	var ids []string
 	for _, r := range members {
-		if _, has := d.applied[r.Instance]; has {
-			applied = append(applied, r.Instance)
-		} else {
-			awaited = append(awaited, r.Instance)
+		if _, applied := d.applied[r.Instance]; !applied {
+			ids = append(ids, r.Instance)
 		}
 	}
-	return applied, awaited
+	return ids
 }
 
 // soaked is when the soak is over, given that all members have applied. It counts from when the last of them was seen to have, and lasts

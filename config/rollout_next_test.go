@@ -363,7 +363,7 @@ func TestRandomHistoriesOfARollout(t *testing.T) {
 					t.Fatalf("seed %d: taken back without a reason: %s", seed, n.why)
 				}
 			case toAdvance, toPromote:
-				if _, awaited := s.split(members); bad != "" || len(awaited) > 0 || len(members) == 0 {
+				if awaited := s.awaited(members); bad != "" || len(awaited) > 0 || len(members) == 0 {
 					t.Fatalf("seed %d: goes on although %q, awaited %v", seed, bad, awaited)
 				}
 				if !slices.ContainsFunc(members, func(r Report) bool { return s.applied[r.Instance].since.Add(3 * time.Second).After(s.time) }) {

@@ -2,8 +2,8 @@ package config
 
 import (
 	"context"
+	"fmt"
 	"iter"
-	"reflect"
 	"time"
 )
 
@@ -41,7 +41,7 @@ type Progress struct {
 func (r *Rollout) Changes(ctx context.Context) iter.Seq[Progress] {
 	return func(yield func(Progress) bool) {
 		l := newLookout(r.store.client, r.layout, r.id, r.since)
-		var last *Progress
+		last := "" // what was yielded, as text: nothing else compares errors
 		// Its error is the end of ctx.
 		_ = l.look(ctx, func(now time.Time) (time.Time, bool, error) {
 			o := l.outlook
@@ -49,8 +49,8 @@ func (r *Rollout) Changes(ctx context.Context) iter.Seq[Progress] {
 				return time.Time{}, true, nil
 			}
 			p, again := o.progress(now)
-			if last == nil || !reflect.DeepEqual(p, *last) {
-				last = &p
+			if text := fmt.Sprintf("%+v", p); text != last {
+				last = text
 				if !yield(p) {
 					return time.Time{}, true, nil
 				}

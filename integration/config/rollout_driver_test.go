@@ -213,6 +213,7 @@ func TestADeathBetweenDriversIsSeenThoughEtcdWasCompacted(t *testing.T) {
 		"a said it is well": {func(a *instance) { a.say(config.Applied, "") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cluster := etcdtest.New(t, nil)
 			cli, key := cluster.Client(), "limits"
 			put(t, cli, key, "old")
