@@ -40,7 +40,8 @@ func TestARolloutThatIsTakenBackSaysWhy(t *testing.T) {
 		`{"rate": 66}`:  {nil, []string{"has failed with it\n", "taken back: instance \"i-"}, "too many errors [31m"},
 		`{"rate": 30}`: {
 			[]string{"--check", "echo fine; echo 'error rate is 12 %'; exit 3"},
-			[]string{"taken back: the check failed: exit status 3: error rate is 12 %\n"}, "error rate is 12 %",
+			[]string{"taken back: the check failed: exit status 3: error rate is 12 %\n"},
+			"error rate is 12 %",
 		},
 	} {
 		r := s.run(append([]string{"rollout", "./limits", value, "--step", "50%:1s", "--yes"}, test.args...)...)

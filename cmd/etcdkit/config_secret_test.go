@@ -13,7 +13,7 @@ import (
 func keyring(t *testing.T) string {
 	t.Helper()
 	key := make([]byte, 32)
-	rand.Read(key) //nolint:errcheck // it does not fail
+	rand.Read(key)
 	file := filepath.Join(t.TempDir(), "keyring")
 	if err := os.WriteFile(file, []byte("one "+base64.StdEncoding.EncodeToString(key)+"\n"), 0o600); err != nil {
 		t.Fatal(err)

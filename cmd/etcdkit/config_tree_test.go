@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -92,5 +94,21 @@ func TestChangesAreWatched(t *testing.T) {
 	if len(all) != 3 || all[0]["kind"] != "created" || all[1]["writes"] != 2.0 || all[1]["value"] != `{"rate": 20, "new": [1]}` ||
 		all[2]["kind"] != "removed" || all[2]["value"] != nil || all[2]["key"] != s.root+"/a/limits" {
 		t.Errorf("%v", all)
+	}
+}
+
+func TestAWatchGoesOnUntilCtrlC(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	for _, name := range []string{s.root + "/", s.root + "/limits"} {
+		from := strconv.FormatInt(s.put("./limits", "1"), 10)
+		r := launch(t, "config", "--endpoints", s.endpoint, "watch", name, "--from", from)
+		r.expect("+1")
+		s.put("./limits", "2")
+		r.expect("+2")
+		r.signal(syscall.SIGINT)
+		if out, code := r.wait(); code != 0 || out != "" || r.errs.Len() > 0 {
+			t.Errorf("code %d, stdout %q, stderr %q", code, out, &r.errs)
+		}
 	}
 }

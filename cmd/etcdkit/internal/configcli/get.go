@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -99,7 +100,7 @@ func (u *use) get(ctx context.Context, key string, version, revision int64, at t
 			return fmt.Errorf("%s: %d bytes that are no text: redirect them, or use -o json", key, len(plain))
 		}
 		if len(plain) > 0 && plain[len(plain)-1] != '\n' {
-			plain = append(plain[:len(plain):len(plain)], '\n')
+			plain = append(slices.Clip(plain), '\n')
 		}
 	}
 	_, err = u.raw.Write(plain)

@@ -105,10 +105,10 @@ func (u *use) follow(key string, changes iter.Seq[config.Progress]) config.Progr
 // step shows a change of where a rollout stands.
 func (u *use) step(key string, old, p config.Progress, first bool) {
 	if u.json() {
-		// That time passes is no change.
-		old.Waiting, old.SoakLeft = p.Waiting, p.SoakLeft
-		if first || !reflect.DeepEqual(old, p) {
-			u.emit(progressFacts(key, p))
+		is, was := progressFacts(key, p), progressFacts(key, old)
+		was.Waiting, was.SoakLeft = is.Waiting, is.SoakLeft // that time passes is no change
+		if first || !reflect.DeepEqual(is, was) {
+			u.emit(is)
 		}
 		return
 	}
