@@ -37,6 +37,8 @@ func TestAValueIsEditedInAFileThatOnlyItsOwnerCanRead(t *testing.T) {
 	if o := s.object("edit", "./limits"); o["changed"] != false {
 		t.Errorf("%v", o)
 	}
+	editor(t, `echo >> "$1"`) // as editors do
+	s.prints([]string{"edit", "./limits"}, "./limits: unchanged, version 2")
 	editor(t, "exit 3")
 	s.fails(1, "exit status 3; nothing was changed", "edit", "./limits")
 	editor(t, `printf new > "$1"`)

@@ -202,7 +202,7 @@ func TestWhatWasAgreedToIsWhatIsWritten(t *testing.T) {
 		"Roll ./prod/limits back to": {"rollback", "./prod/limits", "1"},
 		"Write 1 key below ./prod?":  {"promote", "./dev", "./prod"},
 		"Write 1 key?":               {"import", export, "--to", "./prod"},
-		"Roll it out in 1 steps?":    {"rollout", "./prod/limits", "7", "--step", "10%"},
+		"Roll it out in 1 step?":     {"rollout", "./prod/limits", "7", "--step", "10%"},
 	} {
 		term := newTerminal(t)
 		code := term.runs(s, args...)

@@ -35,7 +35,7 @@ Exit codes:
     0  done
     1  failed, or not wanted when asked
     2  the command line is wrong
-    3  somebody else has changed the key meanwhile; nothing was written
+    3  somebody else has changed the key meanwhile; it was not overwritten
     4  the rollout was taken back
   130  interrupted`,
 		Args: exit.Arguments(cobra.NoArgs),

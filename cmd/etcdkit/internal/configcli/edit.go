@@ -68,7 +68,7 @@ func (u *use) edit(ctx context.Context, key string, from *source, by *changer) (
 	switch {
 	case err != nil:
 		return err
-	case bytes.Equal(text, h.plain) && h.exists, len(text) == 0 && !h.exists:
+	case h.exists && untouched(h.plain, text), !h.exists && len(text) == 0:
 		if h.exists {
 			u.done(h.Version, false)
 		} else {
@@ -96,6 +96,11 @@ func (u *use) edit(ctx context.Context, key string, from *source, by *changer) (
 	keep = false
 	u.done(v, true)
 	return nil
+}
+
+// untouched reports whether a text is what it was, but perhaps for the newline at the end that editors add.
+func untouched(before, after []byte) bool {
+	return bytes.Equal(before, after) || !bytes.HasSuffix(before, []byte("\n")) && bytes.Equal(before, bytes.TrimSuffix(after, []byte("\n")))
 }
 
 // keptError is an error of an edit whose text is not lost.

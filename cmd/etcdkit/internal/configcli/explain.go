@@ -27,13 +27,17 @@ func explain(ctx context.Context, c *cobra.Command, err error) error {
 	}
 	text, hint, code := strings.TrimPrefix(plainly(err.Error()), c.Name()+": "), "", exit.Code(err)
 	root := c.Root().Name() + " config"
+	written := "it may have been written: see " + root + " history"
+	if c.Name() == "rollout" {
+		written = "it may have begun: see " + root + " rollout status"
+	}
 	switch {
 	case errors.Is(context.Cause(ctx), exit.ErrInterrupted):
 		text, code = exit.ErrInterrupted.Error(), exit.Interrupted
 		if detached, ok := errors.AsType[detachedError](err); ok {
 			hint = detached.Error()
 		} else if retry.Ambiguous(err) {
-			hint = "it may have been written: see " + root + " history"
+			hint = written
 		}
 	case errors.Is(err, config.ErrRollout):
 		hint = "see " + root + " rollout status; --ignore-rollout takes it back"
@@ -45,9 +49,9 @@ func explain(ctx context.Context, c *cobra.Command, err error) error {
 	case errors.Is(err, config.ErrAborted):
 		code = exit.TakenBack
 	case errors.Is(err, config.ErrConflict):
-		code, hint = exit.Conflict, "nothing was written; look at it and do it again"
+		code, hint = exit.Conflict, "it was not overwritten; look at it and do it again"
 	case retry.Ambiguous(err):
-		hint = "it may have been written: see " + root + " history"
+		hint = written
 	}
 	if hint != "" {
 		text += "; " + hint

@@ -170,12 +170,12 @@ func (u *use) step(key string, old, p config.Progress, first bool) {
 
 // standing is where a rollout stands, in a line.
 func standing(p config.Progress) string {
-	text := fmt.Sprintf("step %d of %d, %s: %d of %d instances run it", p.Step, p.Steps, p.State, len(p.Applied), p.Reporting)
+	text := fmt.Sprintf("step %d of %d: %d of %d run it", p.Step, p.Steps, len(p.Applied), p.Reporting)
 	switch {
 	case p.Soaking:
 		text += fmt.Sprintf("; soak, %d s left", int(math.Ceil(p.SoakLeft.Seconds())))
 	case p.Waiting != "":
-		text += "; waiting for " + visible(p.Waiting)
+		text += "; waiting: " + visible(p.Waiting)
 	}
 	return text
 }

@@ -109,7 +109,7 @@ func (u *use) rollout(ctx context.Context, key string, value []byte, f *rolloutF
 		for i, s := range f.steps {
 			u.say("step %d: %s", i+1, stepText(s))
 		}
-		if err := u.confirm(ctx, fmt.Sprintf("Roll it out in %d steps?", len(f.steps))); err != nil {
+		if err := u.confirm(ctx, fmt.Sprintf("Roll it out in %s?", counted(len(f.steps), "step"))); err != nil {
 			return err
 		}
 		plan.Expect = h.expect()

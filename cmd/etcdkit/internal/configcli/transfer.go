@@ -116,26 +116,30 @@ func (u *use) tellTransfer(t jsonTransfer, todo int) {
 	}
 	switch {
 	case todo == 0:
-		u.out.Printf("Nothing to do: %s equal.", are(t.Equal))
+		u.out.Printf("Nothing to do: %s.", equal(t.Equal))
 	case t.DryRun:
-		u.out.Printf("It would write %s; %s equal.", keys(todo), are(t.Equal))
+		u.out.Printf("It would write %s; %s.", keys(todo), equal(t.Equal))
 	default:
-		u.out.Printf("Wrote %d of %s; %s equal.", len(t.Written), keys(todo), are(t.Equal))
+		u.out.Printf("Wrote %d of %s; %s.", len(t.Written), keys(todo), equal(t.Equal))
 	}
 }
 
-func keys(n int) string {
+// counted is a number of things.
+func counted(n int, what string) string {
 	if n == 1 {
-		return "1 key"
+		return "1 " + what
 	}
-	return fmt.Sprintf("%d keys", n)
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func are(n int) string {
+func keys(n int) string { return counted(n, "key") }
+
+// equal says how many keys are.
+func equal(n int) string {
 	if n == 1 {
-		return "1 key is"
+		return "1 key is equal"
 	}
-	return fmt.Sprintf("%d keys are", n)
+	return keys(n) + " are equal"
 }
 
 // difference is one for programs.
