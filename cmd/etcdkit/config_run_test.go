@@ -25,7 +25,7 @@ var shared struct {
 
 // newEtcd starts an etcd.
 func newEtcd(ctx context.Context) (*etcdproc.Cluster, error) {
-	return etcdproc.Start(ctx, etcdproc.Config{NoFsync: true})
+	return etcdproc.Start(ctx, etcdproc.Config{NoFsync: true, CheapPasswords: true})
 }
 
 // sharedEtcd is where the shared etcd is.

@@ -131,9 +131,7 @@ func (t *terminal) ends(code <-chan int, want int) {
 	select {
 	case got := <-code:
 		if got != want {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.t.Fatalf("code %d, want %d:\n%s", got, want, t.seen.String())
+			t.t.Fatalf("code %d, want %d:\n%s", got, want, t.shows("\netcdkit config"))
 		}
 	case <-time.After(soon):
 		t.t.Fatalf("it has not ended within %v", soon)

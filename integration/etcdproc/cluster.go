@@ -56,6 +56,10 @@ type Config struct {
 	// NoFsync leaves out syncing to disk, for speed: data survive a killed process, not a crashed machine.
 	NoFsync bool
 
+	// CheapPasswords has passwords hashed at the least cost there is, for tests: at etcd's own, a member under the race
+	// detector takes seconds for each.
+	CheapPasswords bool
+
 	// LogLevel is what members log into their files: debug, info, warn or error. Default info.
 	LogLevel string
 }
@@ -278,6 +282,7 @@ func (c *Cluster) spawn(i int) (bool, error) {
 		Election:       c.cfg.Election,
 		QuotaBytes:     c.cfg.QuotaBytes,
 		NoFsync:        c.cfg.NoFsync,
+		CheapPasswords: c.cfg.CheapPasswords,
 	})
 	if err != nil {
 		return false, err

@@ -97,13 +97,16 @@ func (f *flags) connect(ctx context.Context, t *terminal) (*pool.Pool, error) {
 	}
 	cfg, err := pool.FromVariables(get)
 	if err != nil {
-		return nil, exit.Usage(flagged(err))
+		return nil, exit.Usage(connectError{err})
 	}
 	if cfg.Retry.ConnectTimeout == 0 {
 		cfg.Retry.ConnectTimeout = defaultDial
 	}
 	p, err := pool.Open(ctx, cfg)
-	return p, flagged(err)
+	if err != nil {
+		return nil, connectError{err}
+	}
+	return p, nil
 }
 
 // byFlags are the names of the flags for what package pool says of its own.
@@ -112,10 +115,8 @@ var byFlags = strings.NewReplacer(
 	"TLSFiles.CA", "--cacert", "TLSFiles.Cert", "--cert", "TLSFiles.Key", "--key",
 )
 
-// flagged is an error of package pool that names flags.
-func flagged(err error) error {
-	if err == nil {
-		return nil
-	}
-	return explained{byFlags.Replace(err.Error()), err}
-}
+// connectError is an error of connecting: nothing was asked of etcd yet.
+type connectError struct{ error }
+
+func (e connectError) Error() string { return byFlags.Replace(e.error.Error()) }
+func (e connectError) Unwrap() error { return e.error }

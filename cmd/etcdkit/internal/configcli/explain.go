@@ -27,9 +27,13 @@ func explain(ctx context.Context, c *cobra.Command, err error) error {
 	}
 	text, hint, code := strings.TrimPrefix(plainly(err.Error()), c.Name()+": "), "", exit.Code(err)
 	root := c.Root().Name() + " config"
-	written := "it may have been written: see " + root + " history"
-	if c.Name() == "rollout" {
+	written := ""
+	switch {
+	case c.Flags().Lookup("author") == nil || errors.As(err, new(connectError)): // it writes nothing, or could not yet
+	case c.Name() == "rollout":
 		written = "it may have begun: see " + root + " rollout status"
+	default:
+		written = "it may have been written: see " + root + " history"
 	}
 	switch {
 	case errors.Is(context.Cause(ctx), exit.ErrInterrupted):
