@@ -154,8 +154,7 @@ func TestAPromotionIsNeverAStepBack(t *testing.T) {
 			ran[opts.Identity.ID] = append(ran[opts.Identity.ID], n)
 			return validate(n)
 		}
-		v := open(t, cli, key, opts)
-		defer v.Close()
+		open(t, cli, key, opts)
 	}
 	const rollouts = 40
 	for n := 1; n <= rollouts; n++ {

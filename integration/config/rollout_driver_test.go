@@ -339,9 +339,9 @@ func TestATransitionWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 					continue
 				}
 				mu.Lock()
-				defer mu.Unlock()
 				again := slices.ContainsFunc(lost, func(value []byte) bool { return bytes.Equal(value, p.Value) })
 				lost = append(lost, p.Value)
+				mu.Unlock()
 				return !again
 			}
 			return false
