@@ -144,7 +144,7 @@ func TestAKeyWithARolloutUnderWayIsLeftAlone(t *testing.T) {
 		},
 	}
 	plan := "etcdkit/config/" + key + "//rollout/plan"
-	for _, state := range []string{`{"id":"r1","state":"running"}`, `{"id":"r1","state":"paused"}`, "scribbled over"} {
+	for _, state := range []string{`{"id":"r1","state":"running","steps":[{"percent":100}]}`, `{"id":"r1","state":"paused","steps":[{"percent":100}]}`, "scribbled over"} {
 		put(t, cli, plan, state)
 		for name, method := range methods {
 			if err := method(false); !errors.Is(err, config.ErrRollout) {
@@ -160,7 +160,7 @@ func TestAKeyWithARolloutUnderWayIsLeftAlone(t *testing.T) {
 			t.Errorf("%s all the same: %v", name, err)
 		}
 	}
-	put(t, cli, plan, `{"id":"r1","state":"promoted"}`)
+	put(t, cli, plan, `{"id":"r1","state":"promoted","steps":[{"percent":100}]}`)
 	if err := methods["Publish"](false); err != nil {
 		t.Errorf("after the rollout: %v", err)
 	}
