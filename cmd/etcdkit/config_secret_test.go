@@ -23,6 +23,7 @@ func keyring(t *testing.T) string {
 
 func TestASecretIsSealedAndStaysSealed(t *testing.T) {
 	s, ring := newShell(t), keyring(t)
+	editor(t, "exit 9")
 	const first, second, third = "hunter2", "correct horse", "correct mare"
 	seen := ""
 	see := func(r *result) {

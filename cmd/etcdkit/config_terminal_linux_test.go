@@ -131,7 +131,9 @@ func (t *terminal) ends(code <-chan int, want int) {
 	select {
 	case got := <-code:
 		if got != want {
-			t.t.Fatalf("code %d, want %d:\n%s", got, want, t.shows("\netcdkit config"))
+			t.tty.Close()
+			<-t.ended // all that was printed has been shown
+			t.t.Fatalf("code %d, want %d:\n%s", got, want, t.shows(""))
 		}
 	case <-time.After(soon):
 		t.t.Fatalf("it has not ended within %v", soon)
