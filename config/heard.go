@@ -35,6 +35,7 @@ type ear struct {
 	keys    side
 	rollout side
 	listens bool // to rollouts
+	reports bool // what this instance says is in etcd: before that, nobody would notice if it came to grief
 }
 
 // side is what one view has said.
@@ -44,11 +45,13 @@ type side struct {
 	generation int64
 	read       bool
 	cut        error
+	live       chan struct{} // closed when the view is first live
 }
 
 func newEar(key layout, who Identity) *ear {
 	e := &ear{heard: latest.New(heard{cut: errUnread}), key: key, who: who, listens: who.ID != ""}
 	e.keys.cut = errUnread
+	e.keys.live, e.rollout.live = make(chan struct{}), make(chan struct{})
 	if e.listens {
 		e.rollout.cut = errUnread
 	}
@@ -102,7 +105,7 @@ func (e *ear) choose() (c content, decided bool) {
 	case err != nil: // nobody is in it
 	case r.State == Promoted && e.keys.at < plan.ModRevision:
 		return content{}, false
-	case value != nil && r.includes(e.key.key, e.who):
+	case value != nil && e.reports && r.includes(e.key.key, e.who):
 		return content{entries: []*follow.Entry{value}, revision: value.ModRevision, rollout: r.ID}, true
 	}
 	return e.keys.content, true
@@ -110,6 +113,14 @@ func (e *ear) choose() (c content, decided bool) {
 
 // knows reports whether anything was heard of the keys, as from a view that others have opened.
 func (e *ear) knows() bool { return e.heard.Ptr().serial > 0 }
+
+// reporting takes in that the instance's reports are in etcd, so that it may run the value of a rollout.
+func (e *ear) reporting() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reports = true
+	e.settle()
+}
 
 // start takes in what was read from a single member, which may be old: it is not followed.
 func (e *ear) start(entries []*follow.Entry, at int64) {
@@ -150,6 +161,11 @@ func (l listener) Stale(err error) {
 func (l listener) Live() {
 	l.ear.mu.Lock()
 	defer l.ear.mu.Unlock()
+	select {
+	case <-l.side.live:
+	default:
+		close(l.side.live)
+	}
 	if l.side.cut != nil {
 		l.side.cut = nil
 		l.ear.settle()

@@ -4,26 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // ready returns when there is something to get, or with the error that Open fails with.
 func (v *Value[T]) ready(ctx context.Context) error {
-	live := make(chan struct{})
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		for h := range v.ear.heard.Seq(waiting) {
-			if h.cut == nil {
-				close(live)
-				return
-			}
-		}
-	}()
 	old := false // something older was found
-	err := v.following.Open(ctx, live, func(ctx context.Context) bool {
+	err := v.following.Open(ctx, v.ear.keys.live, func(ctx context.Context) bool {
 		old = v.older(ctx)
 		return old
 	})
+	if err == nil && !old {
+		err = v.joined(ctx)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", ErrNotCurrent, err)
@@ -43,6 +37,28 @@ func (v *Value[T]) ready(ctx context.Context) error {
 		}
 	}
 	return v.overdue(ctx)
+}
+
+// joined returns when the Value is one of the instances that rollouts know, if it has an Identity: so that it begins with what it is to
+// run. That etcd takes no report, as when it is full, holds up nobody; that this user may not make one is an error.
+func (v *Value[T]) joined(ctx context.Context) error {
+	r := v.speech.reporter
+	if r == nil {
+		return nil
+	}
+	err := v.rollouts.Open(ctx, v.ear.rollout.live, func(context.Context) bool { return true })
+	if err != nil {
+		return fmt.Errorf("its rollouts: %w", err)
+	}
+	select {
+	case <-r.tried:
+		if errors.Is(r.failed, rpctypes.ErrPermissionDenied) {
+			return fmt.Errorf("its report %q: %w", r.key, r.failed)
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // overdue says what Open was waiting for when ctx ended.

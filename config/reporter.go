@@ -35,10 +35,14 @@ type reporter struct {
 	client *clientv3.Client
 	key    string // of the report
 	keeper *session.Keeper
-	says   *latest.Cell[Report] // nothing yet, if its State is empty
+	says   *latest.Cell[Report]
 	ttl    int64
 	log    *zap.Logger
 	done   chan struct{} // closed when run has ended
+
+	heard  func()        // called when the first report is in etcd
+	tried  chan struct{} // closed when that is so, or has failed once
+	failed error         // why it has; set before tried is closed
 
 	seen int64 // ModRevision of the report as last put or read; owned by run, and by leave once that has ended
 }
@@ -60,10 +64,11 @@ func newReporter(client *clientv3.Client, key layout, who Identity, log *zap.Log
 		client: client,
 		key:    key.report(who.ID),
 		keeper: session.NewKeeper(client, opts),
-		says:   latest.New(Report{Labels: who.Labels, Incarnation: rand.Text()}),
+		says:   latest.New(Report{State: Applied, Labels: who.Labels, Incarnation: rand.Text(), At: time.Now().UTC()}), // nothing, so far
 		ttl:    int64((ttl + time.Second - 1) / time.Second),
 		log:    log,
 		done:   make(chan struct{}),
+		tried:  make(chan struct{}),
 	}, nil
 }
 
@@ -86,6 +91,7 @@ func (r *reporter) run(life context.Context) {
 		if life.Err() != nil {
 			return
 		}
+		r.first(err)
 		if time.Since(since) > settledAfter {
 			waits.Reset()
 			failing = false
@@ -112,17 +118,29 @@ func (r *reporter) tell(life context.Context) error {
 	stop := context.AfterFunc(sess.Context(), cancel)
 	defer stop()
 	for said := range r.says.Seq(ctx) {
-		if said.State == "" {
-			continue
-		}
 		if err := r.put(ctx, sess, said); err != nil {
 			if call.LeaseGone(err) {
 				sess.Probe()
 			}
 			return err
 		}
+		r.first(nil)
 	}
 	return context.Cause(sess.Context())
+}
+
+// first notes what became of the first report, and when it is in etcd.
+func (r *reporter) first(err error) {
+	select {
+	case <-r.tried:
+	default:
+		r.failed = err
+		close(r.tried)
+	}
+	if err == nil && r.heard != nil {
+		r.heard()
+		r.heard = nil
+	}
 }
 
 // put puts a report where the last one is. Conditioned on that, one whose answer was lost cannot come late, over a newer one.

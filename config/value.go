@@ -127,6 +127,9 @@ func (v *Value[T]) prepare(client *clientv3.Client, at layout, keys []string) (e
 		}
 	}
 	v.listen(at)
+	if r := v.speech.reporter; r != nil {
+		r.heard = v.ear.reporting
+	}
 	return nil
 }
 
