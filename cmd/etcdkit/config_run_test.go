@@ -267,3 +267,11 @@ func (s *shell) eventually(wanted func(o map[string]any) bool, args ...string) {
 	}
 	s.t.Fatalf("%q: at last %v", args, s.ok(args...))
 }
+
+// noSecret fails the test if a text is among what a command has printed.
+func (r *result) noSecret(text string) {
+	r.t.Helper()
+	if strings.Contains(r.out+r.errs, text) {
+		r.t.Errorf("%q: %q is shown: %q, %q", r.args, text, r.out, r.errs)
+	}
+}

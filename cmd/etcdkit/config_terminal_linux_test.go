@@ -298,11 +298,3 @@ func TestAPasswordIsAskedForAndNeverSeen(t *testing.T) {
 	t.Setenv("ETCDCTL_PASSWORD", "")
 	s.ok("put", "./limits", "2", "--yes")
 }
-
-// noSecret fails the test if a text is among what a command has printed.
-func (r *result) noSecret(text string) {
-	r.t.Helper()
-	if strings.Contains(r.out+r.errs, text) {
-		r.t.Errorf("%q: %q is shown: %q, %q", r.args, text, r.out, r.errs)
-	}
-}
