@@ -54,8 +54,8 @@ func Example() {
 		defer cancel()
 		send(ctx)
 	})
-	http.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		// The default is fine for this service. A refused document, or no etcd, is for somebody to look at.
+	http.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) {
+		// For people and for an alert. Not for a probe that stops the service: it works, with the last good limits.
 		if err := limits.Err(); err != nil && !errors.Is(err, config.ErrAbsent) {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}

@@ -31,7 +31,8 @@ type statement struct {
 func (s statement) about(t statement) bool { return s.revision == t.revision && s.rollout == t.rollout }
 
 // Report says how the program does with the value in use: an error, that it does not do well, which takes back a rollout that has
-// brought the value; nil, that it does. It counts until another value is in use. It does not wait until anybody knows.
+// brought the value; nil, that it does, which takes back what was said before, but no end of a rollout. It counts until another value is
+// in use. It does not wait until anybody knows.
 //
 // It returns an error if the Value has no Identity and so nobody to report to. The text of err is seen by all who ask for the
 // status of the key: it must not hold what is not to be logged.

@@ -29,10 +29,10 @@ const (
 
 // Types that quote what they are given, in every way there is.
 type (
-	quoting     struct{ text string }
-	quotingJSON struct{ text string }
-	panicking   struct{ text string }
-	erring      struct{ text string }
+	quoting     struct{}
+	quotingJSON struct{}
+	panicking   struct{}
+	erring      struct{}
 )
 
 func (q *quoting) UnmarshalText(b []byte) error { return fmt.Errorf("cannot read %q", b) }

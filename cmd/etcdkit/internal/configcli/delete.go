@@ -14,7 +14,7 @@ func newDelete(f *flags) *cobra.Command {
 		Use:   "delete KEY",
 		Short: "Delete a key",
 		Long: `Delete a key. Its history stays, and rollback brings it back. Programs that read the key keep its last value until
-they are started anew.
+they are started anew, and those with a copy on disk then too.
 
 JSON: changed, and the version as in history.`,
 		Example: `  etcdkit config delete /config/prod/mail/limits --reason "not read by anybody since 4.2"`,

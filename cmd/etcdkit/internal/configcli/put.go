@@ -158,7 +158,9 @@ func (u *use) prepare(ctx context.Context, key string, value []byte, from *sourc
 
 // same reports whether a value is what the key holds, in the form that it is to have.
 func (h held) same(value, stored []byte) bool {
-	return h.exists && bytes.Equal(h.plain, value) && h.sealed == codec.IsSealed(stored)
+	was, _ := codec.KeyID(h.Value)
+	is, _ := codec.KeyID(stored)
+	return h.exists && bytes.Equal(h.plain, value) && h.sealed == codec.IsSealed(stored) && was == is
 }
 
 // show shows what would come in the place of what a key holds.
