@@ -119,8 +119,8 @@ func keysOf(size int) string {
 }
 
 // F17, F18: hostile documents through etcd, to a process that does nothing else: each is looked at once and logged once, and costs at
-// most a tenth of a second and 50 MiB, all that was ever allocated counted (ten times as long, and twice as much, with the race
-// detector). The best of four tries counts, for what the machine does besides.
+// most 50 MiB, all that was ever allocated counted, and a tenth of a second on a quiet machine. The bounds are twice as much with the
+// race detector, and loose for time, of which the best of four tries counts: what they guard against takes minutes.
 func TestAHostileDocumentCostsItsReaderLittle(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t, nil)
@@ -132,9 +132,9 @@ func TestAHostileDocumentCostsItsReaderLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	maxMiB, maxTime := 50.0, 100*time.Millisecond
+	maxMiB, maxTime := 50.0, 300*time.Millisecond
 	if raceEnabled {
-		maxMiB, maxTime = 100, 2*time.Second
+		maxMiB, maxTime = 100, 3*time.Second
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 6*soon)
 	defer cancel()
@@ -194,7 +194,7 @@ func TestDocumentsMadeWorseByChanceAreTakenOrRefusedOnce(t *testing.T) {
 		"addr: :8080\ntimeout: 30s\nlevel: warn\nlimits:\n  rate: 100\npeers: [a, b]\n", "limits: &a {rate: 1}\nlabels: {<<: *a}")
 	logs.TakeAll()
 	taken, refused := 0, 0
-	for end := time.Now().Add(lasts(t, 2*time.Second)); time.Now().Before(end) && !t.Failed(); {
+	for end := time.Now().Add(lasts(t, 2*time.Second)); !t.Failed() && (time.Now().Before(end) || taken < 3 || refused < 10); {
 		document := worse(rng, corpus)
 		revision := put(t, cli, key, document)
 		want, wrong := codec.Auto[service]().Decode([]byte(document))
@@ -215,9 +215,6 @@ func TestDocumentsMadeWorseByChanceAreTakenOrRefusedOnce(t *testing.T) {
 		}
 	}
 	t.Logf("%d documents taken, %d refused", taken, refused)
-	if taken < 3 || refused < 10 {
-		t.Error("that proves little")
-	}
 }
 
 // worse is one or two documents, changed a little.

@@ -3,6 +3,7 @@ package config_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,7 +15,13 @@ import (
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 )
 
-func TestMain(m *testing.M) { etcdtest.Main(m) }
+func TestMain(m *testing.M) {
+	// Many of these tests wait for a lease or a backoff to be over: let them wait together, unless the command line says otherwise.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	etcdtest.Main(m)
+}
 
 // soon bounds what takes milliseconds on a quiet machine.
 const soon = 10 * time.Second

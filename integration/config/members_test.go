@@ -191,7 +191,7 @@ func TestALongWayIsNoTrouble(t *testing.T) {
 			if err := v.Err(); err != nil {
 				t.Errorf("Err is: %v", err)
 			}
-			if age := v.Snapshot().Age(); age > 3*time.Second {
+			if age := v.Snapshot().Age(); age > 2*known {
 				t.Errorf("last known to be current %v ago", age)
 			}
 		case <-end:
