@@ -3,6 +3,7 @@ package bench_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,4 +87,105 @@ func documents(ctx context.Context, b *testing.B, impl, key string) <-chan int64
 		}
 	}()
 	return seen
+}
+
+// BenchmarkPublish is a published change of a document that a hundred instances follow, each through a client of its own, as processes
+// would: until the last of them has it (seen-ms), and until WaitApplied says that all have applied it (applied-ms).
+func BenchmarkPublish(b *testing.B) {
+	const instances = 100
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	key := etcdtest.Prefix(b) + "limits"
+	store, err := config.NewStore(etcdtest.Client(b), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := store.Publish(ctx, key, []byte(limitsText(0)), config.PublishOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	seen := make(chan int64, instances)
+	for n := range instances {
+		v, err := config.Open[limits](ctx, etcdtest.Client(b), key, &config.Options[limits]{
+			Identity: config.Identity{ID: fmt.Sprintf("i%03d", n)},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(v.Close)
+		go func() {
+			for s := range v.Changes(ctx) {
+				seen <- s.Revision
+			}
+		}()
+	}
+	for range instances {
+		<-seen
+	}
+	var all, applied, worst time.Duration
+	turn := 0
+	for b.Loop() {
+		turn++
+		began := time.Now()
+		published, err := store.Publish(ctx, key, []byte(limitsText(turn)), config.PublishOptions{Author: "bench"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for left := instances; left > 0; {
+			if <-seen == published.Revision {
+				left--
+			}
+		}
+		took := time.Since(began)
+		all, worst = all+took, max(worst, took)
+		reports, err := store.WaitApplied(ctx, key, published.Revision)
+		if err != nil || len(reports) != instances {
+			b.Fatal(len(reports), err)
+		}
+		applied += time.Since(began)
+	}
+	perOp := func(d time.Duration) float64 { return d.Seconds() * 1e3 / float64(b.N) }
+	b.ReportMetric(perOp(all), "seen-ms/op")
+	b.ReportMetric(worst.Seconds()*1e3, "seen-ms-worst")
+	b.ReportMetric(perOp(applied), "applied-ms/op")
+}
+
+// BenchmarkTree is a change of one key of a tree of a thousand, from the put until a reader has the new value.
+func BenchmarkTree(b *testing.B) {
+	for layers := 1; layers <= 2; layers++ {
+		b.Run(fmt.Sprintf("layers=%d", layers), func(b *testing.B) {
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			app, writer := strings.TrimSuffix(etcdtest.Prefix(b), "/"), etcdtest.Client(b)
+			for n := range 1000 {
+				if _, err := writer.Put(ctx, fmt.Sprintf("%s/base/k%03d", app, n), "0"); err != nil {
+					b.Fatal(err)
+				}
+			}
+			prefixes := []string{app + "/base", app + "/prod"}[:layers]
+			v, err := config.OpenTree[map[string]int](ctx, etcdtest.Client(b), prefixes, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(v.Close)
+			seen := make(chan int64, 16)
+			go func() {
+				for s := range v.Changes(ctx) {
+					select {
+					case seen <- s.Revision:
+					case <-ctx.Done():
+					}
+				}
+			}()
+			turn := 0
+			for b.Loop() {
+				turn++
+				resp, err := writer.Put(ctx, fmt.Sprintf("%s/base/k%03d", app, turn%1000), fmt.Sprint(turn))
+				if err != nil {
+					b.Fatal(err)
+				}
+				for <-seen < resp.Header.Revision {
+				}
+			}
+		})
+	}
 }

@@ -67,8 +67,12 @@ func stillParses(key string, old, value []byte) error {
 
 // placed says where a document is malformed, and how, without how it was read.
 func placed(err error) error {
-	if e, ok := errors.AsType[*codec.Error](err); ok && e.Line > 0 {
+	e, ok := errors.AsType[*codec.Error](err)
+	switch {
+	case ok && e.Column > 0:
 		return fmt.Errorf("line %d, column %d: %s", e.Line, e.Column, e.Rule)
+	case ok && e.Line > 0:
+		return fmt.Errorf("near line %d: %s", e.Line, e.Rule)
 	}
 	return err
 }
