@@ -24,25 +24,39 @@ type limits struct {
 }
 
 func limitsText(rate int) string {
-	return fmt.Sprintf("rate: %d\ntimeout: 2s\ntags: [mail, eu-west-1a]\n", rate)
+	return fmt.Sprintf(`{"rate": %d, "timeout": "2s", "tags": ["mail", "eu-west-1a"]}`, rate)
 }
 
 // BenchmarkConfigSeen is a change of a document, from the put until a reader has it: ours decoded and from Changes, theirs as an event.
 func BenchmarkConfigSeen(b *testing.B) {
-	for _, impl := range []string{ours, watch} {
-		b.Run("impl="+impl, func(b *testing.B) {
+	changesSeen(b, "number", func(n int) string { return fmt.Sprint(n) }, follow[int])
+	changesSeen(b, "json", limitsText, follow[limits])
+	changesSeen(b, "yaml", func(n int) string {
+		return fmt.Sprintf("rate: %d\ntimeout: 2s\ntags: [mail, eu-west-1a]\n", n)
+	}, follow[limits])
+}
+
+// changesSeen measures one kind of document.
+func changesSeen(b *testing.B, kind string, text func(int) string, open func(context.Context, *testing.B, string, func(int64))) {
+	for impl, reader := range map[string]func(context.Context, *testing.B, string, func(int64)){ours: open, watch: events} {
+		b.Run(fmt.Sprintf("document=%s/impl=%s", kind, impl), func(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
-			key := etcdtest.Prefix(b) + "limits"
-			writer := etcdtest.Client(b)
-			if _, err := writer.Put(ctx, key, limitsText(0)); err != nil {
+			key, writer := etcdtest.Prefix(b)+"limits", etcdtest.Client(b)
+			if _, err := writer.Put(ctx, key, text(0)); err != nil {
 				b.Fatal(err)
 			}
-			seen := documents(ctx, b, impl, key)
+			seen := make(chan int64, 16)
+			reader(ctx, b, key, func(revision int64) {
+				select {
+				case seen <- revision:
+				case <-ctx.Done():
+				}
+			})
 			turn := 0
 			for b.Loop() {
 				turn++
-				resp, err := writer.Put(ctx, key, limitsText(turn))
+				resp, err := writer.Put(ctx, key, text(turn))
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -53,40 +67,33 @@ func BenchmarkConfigSeen(b *testing.B) {
 	}
 }
 
-// documents returns the revisions of a key that a reader has seen.
-func documents(ctx context.Context, b *testing.B, impl, key string) <-chan int64 {
+// follow tells the revisions that a Value yields.
+func follow[T any](ctx context.Context, b *testing.B, key string, tell func(int64)) {
 	b.Helper()
-	seen := make(chan int64, 16)
-	client := etcdtest.Client(b)
-	tell := func(revision int64) {
-		select {
-		case seen <- revision:
-		case <-ctx.Done():
-		}
+	v, err := config.Open[T](ctx, etcdtest.Client(b), key, nil)
+	if err != nil {
+		b.Fatal(err)
 	}
-	if impl == ours {
-		v, err := config.Open[limits](ctx, client, key, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(v.Close)
-		go func() {
-			for s := range v.Changes(ctx) {
-				tell(s.Revision)
-			}
-		}()
-		return seen
-	}
-	events := client.Watch(ctx, key, clientv3.WithCreatedNotify())
-	<-events
+	b.Cleanup(v.Close)
 	go func() {
-		for resp := range events {
+		for s := range v.Changes(ctx) {
+			tell(s.Revision)
+		}
+	}()
+}
+
+// events tells the revisions that a watch brings.
+func events(ctx context.Context, b *testing.B, key string, tell func(int64)) {
+	b.Helper()
+	responses := etcdtest.Client(b).Watch(ctx, key, clientv3.WithCreatedNotify())
+	<-responses
+	go func() {
+		for resp := range responses {
 			for _, ev := range resp.Events {
 				tell(ev.Kv.ModRevision)
 			}
 		}
 	}()
-	return seen
 }
 
 // BenchmarkPublish is a published change of a document that a hundred instances follow, each through a client of its own, as processes
