@@ -15,8 +15,14 @@ import (
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 )
 
-// healed is the bound of being right again when the last fault is over.
-const healed = 2 * time.Second
+const (
+	// healed is the bound of being right again when a fault is over.
+	healed = 2 * time.Second
+
+	// settled is that bound when faults come one after the other, so that the waits between attempts have grown to their most, which is 5 s;
+	// and of a restored backup, which shows when etcd has answered several times that it knows less than it did.
+	settled = healed + 5*time.Second
+)
 
 // episode is two faults at a time, as they will happen: one of etcd, and one of the ways to it. One reader's ways are left to the
 // former.
@@ -338,13 +344,13 @@ func TestWhateverHappensToEtcdNobodyRunsWhatWasNeverThere(t *testing.T) {
 		e := s.next()
 		t.Logf("%d: %s, and %s, for %v and %v later, of %d (%t)", episodes, e.fault.name, e.way.name, e.lasts, e.later, e.target, e.reset)
 		w.happens(e)
-		w.settles(healed)
+		w.settles(settled)
 	}
 	stop()
 	for _, key := range documents {
 		put(t, w.c.Oracle(w.healthy()), key, w.next(key, "good").text())
 	}
-	w.settles(healed)
+	w.settles(settled)
 	w.judge()
 	t.Logf("seed %d: %d episodes", seed, episodes)
 }
