@@ -25,7 +25,6 @@ type statement struct {
 	rollout  string
 	reason   string
 	running  int64
-	history  int64 // in another one what was reported is not there any more
 }
 
 // about is the statement's subject.
@@ -77,7 +76,7 @@ func (s *speech) state(stated statement) {
 // stated is what an instance says of the state it is in.
 func (s *state[T]) stated() statement {
 	if errors.Is(s.doubt, ErrRefused) {
-		return statement{Refused, s.tried.revision, s.tried.rollout, s.doubt.Error(), s.revision, s.history}
+		return statement{Refused, s.tried.revision, s.tried.rollout, s.doubt.Error(), s.revision}
 	}
-	return statement{state: Applied, revision: s.revision, rollout: s.rollout, running: s.revision, history: s.history}
+	return statement{state: Applied, revision: s.revision, rollout: s.rollout, running: s.revision}
 }

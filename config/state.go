@@ -35,7 +35,6 @@ type state[T any] struct {
 	revision   int64 // of the document that value is; 0 for the default, and for nothing at all
 	generation int64 // of the history that revision is one of
 	before     int64 // 1 if the copy on disk was of a history before the first that was followed
-	history    int64 // that is followed now, whether the value is of it or not
 	rollout    string
 	fallback   bool            // value is the default
 	disk       time.Time       // of a value from the copy on disk: when that was last known to be current
@@ -52,7 +51,7 @@ type state[T any] struct {
 // one for which accept returned no error.
 func (s *state[T]) next(accept func(old T, c content) (T, error), h heard) state[T] {
 	n := *s
-	n.cut, n.history = h.cut, h.generation
+	n.cut = h.cut
 	if n.contradicts(h) {
 		n.before = 1
 	}

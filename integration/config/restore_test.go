@@ -2,7 +2,6 @@ package config_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/etcdkit/etcdkit/config"
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
@@ -80,37 +79,4 @@ func TestACopyFromBeforeARestoreIsOfAnotherHistory(t *testing.T) {
 		t.Errorf("next: %+v, put as %d", s, revision)
 	}
 	copyIn(t, opts.CacheDir, "NzA3MA")
-}
-
-// F12: a restored backup holds an older report, and gives the revision of the last one's document to another. That is reported anew,
-// also if nothing but the document tells of the restore: the lease is in the backup, and the revision is higher than before.
-func TestARestoredBackupIsReportedAnew(t *testing.T) {
-	t.Parallel()
-	c := etcdtest.New(t, nil)
-	link, etcd := c.Link(0), c.Client()
-	base := put(t, etcd, "rate", "1")
-	who := canaries("a", "canary")
-	who.Identity.TTL = 30 * time.Second
-	v := open(t, link.Client(), "rate", who)
-	changed := changes(t, v)
-	next(t, changed)
-	reported(t, etcd, "rate", "a", "the base", applies(base, ""))
-	b := c.Backup()
-	lost := put(t, etcd, "rate", "2")
-	next(t, changed)
-	reported(t, etcd, "rate", "a", "what will be lost", applies(lost, ""))
-
-	link.Cut()
-	c.Restore(b)
-	if again := put(t, etcd, "rate", "3"); again != lost {
-		t.Fatalf("put as %d, and the lost one as %d", again, lost)
-	}
-	for range 20 {
-		put(t, etcd, "other", "")
-	}
-	link.Heal()
-	if s := next(t, changed); s.Value != 3 || s.Revision != lost || s.Generation != 1 {
-		t.Errorf("restored: %+v", s)
-	}
-	reported(t, etcd, "rate", "a", "what was restored", applies(lost, ""))
 }
