@@ -48,6 +48,9 @@ type Value[T any] struct {
 // takes 3 s, half the time that ctx leaves, or less if no endpoint accepts connections. With neither of them it is an
 // error, after 10 s at the most, with or without a default.
 //
+// With an Identity it returns once the instance's own report is in etcd, or etcd takes none for now, and begins with a rollout's value if
+// that is its to run. That this user may not follow the rollouts, or not report, is an error.
+//
 // ctx bounds Open only, not the life of the Value.
 //
 // It returns an error that names the rule that the key or an option breaks, or the endpoints and how they failed; without a
