@@ -136,18 +136,8 @@ func (v *Value[T]) seed() state[T] {
 func (v *Value[T]) keep(life context.Context) {
 	aged := time.NewTicker(agedEvery)
 	defer aged.Stop()
-	changed := make(chan struct{}, 1)
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		for range v.current.Seq(life) {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	defer func() { <-watching }()
+	changed, stop := v.current.Changed(life)
+	defer stop()
 	written, failing := v.current.Ptr().entries, false
 	for {
 		select {

@@ -74,7 +74,7 @@ func (d *diskCopy) keep(life context.Context, cell *latest.Cell[published], foll
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	written := cell.Ptr()
-	changed, stop := changes(life, cell)
+	changed, stop := cell.Changed(life)
 	defer stop()
 	var due <-chan time.Time
 	for life.Err() == nil {
@@ -96,22 +96,6 @@ func (d *diskCopy) keep(life context.Context, cell *latest.Cell[published], foll
 		}
 	}
 	d.update(cell.Ptr(), written)
-}
-
-// changes turns a cell's into tokens, until stop is called.
-func changes(life context.Context, cell *latest.Cell[published]) (changed <-chan struct{}, stop func()) {
-	tokens, done := make(chan struct{}, 1), make(chan struct{})
-	ctx, cancel := context.WithCancel(life)
-	go func() {
-		defer close(done)
-		for range cell.Seq(ctx) {
-			select {
-			case tokens <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	return tokens, func() { cancel(); <-done }
 }
 
 // update writes p, if it is live and not what was written last, and returns what is in the file.

@@ -84,3 +84,20 @@ func (c *Cell[T]) Seq(ctx context.Context) iter.Seq[T] {
 		}
 	}
 }
+
+// Changed hands out a token when there is a newer value than at the last one, the first at once: for a select that waits for other things,
+// too. stop ends that, as ctx does, and waits for its goroutine; it must be called.
+func (c *Cell[T]) Changed(ctx context.Context) (tokens <-chan struct{}, stop func()) {
+	changed, done := make(chan struct{}, 1), make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(done)
+		for range c.Seq(ctx) {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return changed, func() { cancel(); <-done }
+}

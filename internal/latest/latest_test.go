@@ -130,3 +130,33 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestATokenStandsForAllThatChangedSinceTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := latest.New(0)
+		tokens, stop := c.Changed(t.Context())
+		has := func() bool {
+			synctest.Wait()
+			select {
+			case <-tokens:
+				return true
+			default:
+				return false
+			}
+		}
+		if !has() || has() {
+			t.Error("there is not one token for the value that was there")
+		}
+		for n := range 3 {
+			c.Set(n + 1)
+		}
+		if !has() || has() {
+			t.Error("there is not one token for three changes")
+		}
+		stop()
+		c.Set(9)
+		if has() {
+			t.Error("there is one after the end")
+		}
+	})
+}
