@@ -1,0 +1,124 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Root is the prefix of every queue's keys.
+const Root = "etcdkit/queue/"
+
+// layout names the keys of one queue. docs/keys.md is the contract.
+type layout string
+
+// layoutOf returns the layout of a queue. No name holds two slashes in a row, so that these end it.
+func layoutOf(name string) layout { return layout(Root + name + "//") }
+
+// work is the prefix of all that workers watch, and of nothing else.
+func (l layout) work() string { return string(l) + "work/" }
+
+func (l layout) jobs() string                { return l.work() + "jobs/" }
+func (l layout) job(p place) string          { return l.jobs() + p.path() }
+func (l layout) claims() string              { return l.work() + "claims/" }
+func (l layout) claim(p place) string        { return l.claims() + p.path() }
+func (l layout) workers() string             { return l.work() + "workers/" }
+func (l layout) worker(id string) string     { return l.workers() + id }
+func (l layout) paused() string              { return l.work() + "paused" }
+func (l layout) hold(hash string) string     { return string(l) + "keys/" + hash }
+func (l layout) waiting(id string) string    { return string(l) + "ids/" + id }
+func (l layout) seen(id string) string       { return string(l) + "seen/" + id }
+func (l layout) deads() string               { return string(l) + "dead/" }
+func (l layout) dead(id string) string       { return l.deads() + id }
+func prefixOf(p string) (from, to string)    { return p, clientv3.GetPrefixRangeEnd(p) }
+func (l layout) lane(priority int) string    { return l.jobs() + rank(priority) + "/" }
+func (l layout) claimed(priority int) string { return l.claims() + rank(priority) + "/" }
+
+// MaxPriority is the highest priority, and less than its negative the lowest.
+const MaxPriority = 99
+
+// rank writes a priority so that the highest comes first.
+func rank(priority int) string { return fmt.Sprintf("%03d", MaxPriority+1-priority) }
+
+// place is where a job stands in line, as the end of its key says.
+type place struct {
+	priority int
+	stem     string // clock and producer: unique
+	delayed  bool   // not to be claimed before the clock's time
+	key      string // hash of the ordering key, or ""
+}
+
+// clockDigits is how many hexadecimal digits a clock has: microseconds, until the year 2112.
+const clockDigits = 13
+
+// stemOf writes a reading of a producer's clock and the producer.
+func stemOf(clock int64, producer string) string {
+	return fmt.Sprintf("%0*x-%s", clockDigits, clock, producer)
+}
+
+// keyHash is what stands for an ordering key in names of keys: two that share it merely wait for each other.
+func keyHash(key string) string {
+	if key == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:8])
+}
+
+// path is the place as the end of a key: sorted as strings, paths are in the order of the line.
+func (p place) path() string { return rank(p.priority) + "/" + p.local() }
+
+// local is the path below the priority.
+func (p place) local() string {
+	s := p.stem
+	if p.delayed {
+		s += "-d"
+	}
+	if p.key != "" {
+		s += "." + p.key
+	}
+	return s
+}
+
+// at is the time that the clock tells.
+func (p place) at() time.Time { return time.UnixMicro(p.clock()) }
+
+func (p place) clock() int64 {
+	clock, _ := strconv.ParseInt(p.stem[:clockDigits], 16, 64) // checked when the place was parsed
+	return clock
+}
+
+var errPlace = errors.New("not a place in line")
+
+// parsePlace reads the end of a job's or a claim's key.
+func parsePlace(path string) (place, error) {
+	var p place
+	prio, local, ok := strings.Cut(path, "/")
+	if !ok || len(prio) != 3 {
+		return p, errPlace
+	}
+	n, err := strconv.ParseUint(prio, 10, 16)
+	if err != nil || n < 1 || n > 2*MaxPriority+1 {
+		return p, errPlace
+	}
+	p.priority = MaxPriority + 1 - int(n) //nolint:gosec // three digits
+	local, p.key, _ = strings.Cut(local, ".")
+	p.stem, p.delayed = strings.CutSuffix(local, "-d")
+	clock, producer, ok := strings.Cut(p.stem, "-")
+	if !ok || len(clock) != clockDigits || producer == "" || strings.ContainsAny(producer, "/-") {
+		return p, errPlace
+	}
+	if _, err := strconv.ParseInt(clock, 16, 64); err != nil {
+		return p, errPlace
+	}
+	if p.path() != path {
+		return p, errPlace
+	}
+	return p, nil
+}
