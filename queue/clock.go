@@ -3,6 +3,7 @@ package queue
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,8 @@ type producer struct {
 	id   string // 8 characters, random
 	mu   sync.Mutex
 	last int64 // guarded by mu: the last reading of the clock that was given out
+
+	delayed int64 // guarded by mu: how many stems were made for later
 }
 
 func newProducer() *producer {
@@ -29,4 +32,12 @@ func (p *producer) take(n int) int64 {
 	first := max(time.Now().UnixMicro(), p.last+1)
 	p.last = first + int64(n) - 1
 	return first
+}
+
+// later is a stem for a job that is not due before a time. Others may be due in the same microsecond, so that it has a number, too.
+func (p *producer) later(due time.Time) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delayed++
+	return stemOf(due.UnixMicro(), p.id+strconv.FormatInt(p.delayed, 32))
 }

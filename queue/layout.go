@@ -46,6 +46,13 @@ const MaxPriority = 99
 // rank writes a priority so that the highest comes first.
 func rank(priority int) string { return fmt.Sprintf("%03d", MaxPriority+1-priority) }
 
+// mostSlots bounds Concurrency and Prefetch.
+const mostSlots = 1000
+
+// firstSpan is how far the first reading of a line goes, in microseconds of its clock: as much as a busy producer pushes in a
+// bounded time.
+const firstSpan = 1 << 14
+
 // place is where a job stands in line, as the end of its key says.
 type place struct {
 	priority int
@@ -91,6 +98,13 @@ func (p place) at() time.Time { return time.UnixMicro(p.clock()) }
 
 func (p place) clock() int64 {
 	clock, _ := strconv.ParseInt(p.stem[:clockDigits], 16, 64) // checked when the place was parsed
+	return clock
+}
+
+// clockOf is the clock of a path, or of what begins like one.
+func clockOf(path string) int64 {
+	const at = len("000/")
+	clock, _ := strconv.ParseInt(path[at:min(len(path), at+clockDigits)], 16, 64)
 	return clock
 }
 

@@ -266,7 +266,7 @@ func classify(err error) class {
 	if err == nil {
 		return unknown
 	}
-	if isPermanent(err) {
+	if IsPermanent(err) {
 		return permanent
 	}
 	c := unknown

@@ -118,7 +118,7 @@ func (c *call) next(ctx context.Context, err error, wait time.Duration, again bo
 	switch {
 	case !again && Ambiguous(err):
 		return 0, c.gaveUp("it may have been applied", nil)
-	case !again && c.doubt != nil && !isPermanent(err):
+	case !again && c.doubt != nil && !IsPermanent(err):
 		return 0, c.gaveUp("", nil)
 	case !again:
 		return 0, err
@@ -231,7 +231,7 @@ func (p *Policy) remaining(start time.Time) time.Duration {
 
 // verdict says whether to try again after err, and how long to wait: negative means by the backoff.
 func verdict(err error, retryable func(error) bool) (wait time.Duration, again bool) {
-	if isPermanent(err) {
+	if IsPermanent(err) {
 		return 0, false
 	}
 	if after, ok := errors.AsType[*afterError](err); ok {

@@ -23,7 +23,8 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-func isPermanent(err error) bool {
+// IsPermanent reports whether err is marked by [Permanent]: for those who repeat by other means than [Do], as a queue delivers again.
+func IsPermanent(err error) bool {
 	_, ok := errors.AsType[*permanentError](err)
 	return ok
 }
@@ -39,6 +40,15 @@ func After(d time.Duration, err error) error {
 		return nil
 	}
 	return &afterError{d, err}
+}
+
+// Asked returns the wait that err asks for, if it is marked by [After].
+func Asked(err error) (wait time.Duration, ok bool) {
+	after, ok := errors.AsType[*afterError](err)
+	if !ok {
+		return 0, false
+	}
+	return max(after.wait, 0), true
 }
 
 type afterError struct {

@@ -1,0 +1,173 @@
+package queue
+
+import (
+	"time"
+)
+
+const (
+	// leaveFor is how long a job is left to the worker that should claim it. Then that one is taken to be asleep, and nothing is
+	// left to it before it claims something.
+	leaveFor = 50 * time.Millisecond
+
+	// fallbacks is how many jobs a slot of a claim names beside its first: if that was claimed by another meanwhile, etcd takes the
+	// next that is free, in the same transaction.
+	fallbacks = 3
+
+	// aheadOfClock is how far a producer's clock may be ahead for its jobs to be looked for beyond those that wait for their time.
+	aheadOfClock = 5 * time.Second
+)
+
+// choice is what a worker is to claim: for each slot a job and those to take in its place. wake is when to look
+// again though nothing happens; zero means never.
+type choice struct {
+	slots [][]*entry
+	wake  time.Time
+}
+
+// pick chooses what a worker claims that has so many free slots: of the first jobs in line that can be claimed, as many as all workers
+// together have slots for, those that fall to it.
+//
+// Every worker sees the same line and the same claims, a moment apart, and so comes to the same distribution: a job that
+// comes while many are idle wakes one. What they see apart costs a fallback, and not a claim. A worker with the line to itself takes it
+// in order.
+func (w *window) pick(me string, slots int, now time.Time) choice {
+	var c choice
+	if !w.ready || w.paused || slots <= 0 {
+		return c
+	}
+	peers, room := w.rivals(me)
+	most := slots*(1+fallbacks) + room
+	line := w.first(most, now, &c)
+	mine := line
+	if room > 0 {
+		mine = w.divide(me, slots, line[:min(len(line), slots+room)], peers, now, &c)
+	}
+	mine = mine[:min(len(mine), slots)]
+	for _, e := range mine {
+		c.slots = append(c.slots, []*entry{e})
+	}
+	// Only what nobody has a slot for is a fallback: the rest is another's.
+	for i, e := range line[min(len(line), max(len(mine), slots+room)):] {
+		if len(mine) == 0 || i >= len(mine)*fallbacks {
+			break
+		}
+		c.slots[i%len(mine)] = append(c.slots[i%len(mine)], e)
+	}
+	return c
+}
+
+// rival is another worker that has room for jobs.
+type rival struct {
+	id   string
+	peer *peer
+	room int
+}
+
+// rivals are the others that are awake, and how many slots they have free.
+func (w *window) rivals(me string) (rivals []rival, room int) {
+	for id, p := range w.peers {
+		if free := p.slots - p.busy; id != me && !p.asleep && free > 0 {
+			rivals = append(rivals, rival{id, p, free})
+			room += free
+		}
+	}
+	return rivals, room
+}
+
+// first are the first jobs that could be claimed now. A line whose head is yet to be read holds back those after it.
+func (w *window) first(most int, now time.Time, c *choice) []*entry {
+	line := make([]*entry, 0, min(most, 4*windowJobs))
+	keys := map[string]bool{}
+	micros := now.UnixMicro()
+	for _, l := range w.lanes {
+		for _, e := range l.entries {
+			if len(line) == most {
+				return line
+			}
+			if !e.isFree() {
+				continue
+			}
+			if e.place.delayed && e.place.clock() > micros {
+				// What comes after may still be due: only what is delayed waits for its time.
+				c.wakeAt(e.place.at())
+				continue
+			}
+			if k := e.place.key; k != "" {
+				if keys[k] || w.held[k] > 0 {
+					continue
+				}
+				keys[k] = true
+			}
+			if e.doubt > w.applied {
+				continue
+			}
+			if e.after.After(now) {
+				c.wakeAt(e.after)
+				continue
+			}
+			line = append(line, e)
+		}
+		if l.reach != "" && clockOf(l.reach) < micros+aheadOfClock.Microseconds() {
+			return line
+		}
+	}
+	return line
+}
+
+// divide returns those of the jobs that fall to a worker, and what others have left for too long.
+func (w *window) divide(me string, slots int, line []*entry, rivals []rival, now time.Time, c *choice) []*entry {
+	var mine []*entry
+	self := hashOf(me)
+	for _, e := range line {
+		best, to := uint64(0), -1
+		if slots > 0 {
+			best = draw(e.hash, self)
+		}
+		for i, r := range rivals {
+			if r.room == 0 || r.peer.asleep {
+				continue
+			}
+			if d := draw(e.hash, r.peer.hash); d > best {
+				best, to = d, i
+			}
+		}
+		if to < 0 {
+			if slots > 0 {
+				mine = append(mine, e)
+				slots--
+			}
+			continue
+		}
+		r := &rivals[to]
+		switch {
+		case e.leftTo != r.id:
+			e.left, e.leftTo = now, r.id
+		case now.Sub(e.left) >= leaveFor:
+			r.peer.asleep = true
+			c.wakeAt(now) // and divide anew
+		}
+		c.wakeAt(e.left.Add(leaveFor))
+		r.room--
+	}
+	return mine
+}
+
+// wakeAt has the worker look again at t, or before.
+func (c *choice) wakeAt(t time.Time) {
+	if c.wake.IsZero() || t.Before(c.wake) {
+		c.wake = t
+	}
+}
+
+// failed notes that a job was not to be had, as of a revision. If the changes up to it do not show why, it is tried again after longer
+// and longer: an ordering key may be held by a job that is not in sight.
+func (e *entry) failed(revision int64, now time.Time) {
+	if e.doubt >= revision {
+		return
+	}
+	e.doubt = revision
+	if e.failures > 0 {
+		e.after = now.Add(min(10*time.Millisecond<<min(e.failures, 10), 5*time.Second))
+	}
+	e.failures++
+}

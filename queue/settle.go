@@ -1,0 +1,337 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/etcdkit/etcdkit/internal/call"
+	"github.com/etcdkit/etcdkit/retry"
+)
+
+const (
+	// mostSettled is how many claims one transaction settles: each is a transaction within it.
+	mostSettled = 64
+
+	// mostBytes bounds what one transaction writes, far enough below what etcd takes.
+	mostBytes = 1 << 20
+
+	// deskHands is how many transactions that settle are under way at a time, of each kind: while one is, what comes waits for the next,
+	// and goes together.
+	deskHands = 2
+
+	// refusedFor is how long a settlement waits that etcd has refused, as it does puts while its database is full.
+	refusedFor = time.Second
+)
+
+// settlement ends a claim: with its job's deletion, with the job put back, or made a dead letter.
+type settlement struct {
+	claim   string // key
+	token   int64
+	ops     []clientv3.Op
+	deletes bool           // ops only delete, which etcd lets through when its database is full
+	size    int            // of what is put
+	release []clientv3.Op  // deletes the claim and leaves the job as it is, if ops cannot be had while the worker stops
+	done    func(err error) // told what has become of it, once; may be nil
+}
+
+// settler settles many claims at a time. A claim that is gone fails alone.
+type settler struct {
+	shift *shift
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	deletes []*settlement // guarded by mu
+	puts    []*settlement // guarded by mu
+	busy    int           // guarded by mu: hands that are at it
+	closing bool          // guarded by mu
+}
+
+func (q *settler) init(s *shift) {
+	q.shift = s
+	q.changed = sync.NewCond(&q.mu)
+}
+
+// start lets the hands work, until finish or the end of the shift's life.
+func (q *settler) start(desk *sync.WaitGroup) {
+	context.AfterFunc(q.shift.life, q.changed.Broadcast)
+	for range deskHands {
+		desk.Go(func() { q.work(&q.deletes) })
+		desk.Go(func() { q.work(&q.puts) })
+	}
+}
+
+// put has a claim settled. It does not wait.
+func (q *settler) put(st *settlement) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if st.deletes {
+		q.deletes = append(q.deletes, st)
+	} else {
+		q.puts = append(q.puts, st)
+	}
+	q.changed.Broadcast()
+}
+
+// finish waits until all is settled, or the shift's life is over.
+func (q *settler) finish() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closing = true
+	q.changed.Broadcast()
+	for len(q.deletes)+len(q.puts)+q.busy > 0 && q.shift.life.Err() == nil {
+		q.changed.Wait()
+	}
+}
+
+// work settles what is in a line.
+func (q *settler) work(line *[]*settlement) {
+	for {
+		batch := q.take(line)
+		if batch == nil {
+			return
+		}
+		q.settle(batch)
+		q.mu.Lock()
+		q.busy--
+		q.changed.Broadcast()
+		q.mu.Unlock()
+	}
+}
+
+// take waits for settlements, and returns as many as one transaction takes; none once the shift's life is over.
+func (q *settler) take(line *[]*settlement) []*settlement {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(*line) == 0 && q.shift.life.Err() == nil {
+		q.changed.Wait()
+	}
+	if q.shift.life.Err() != nil {
+		for _, st := range *line {
+			st.over(fmt.Errorf("%w: not settled before", context.Cause(q.shift.life)))
+		}
+		*line = nil
+		return nil
+	}
+	n, size := 0, 0
+	for n < len(*line) && n < mostSettled {
+		if size += (*line)[n].size; n > 0 && size > mostBytes {
+			break
+		}
+		n++
+	}
+	batch := (*line)[:n:n]
+	*line = (*line)[n:]
+	q.busy++
+	return batch
+}
+
+// over tells what has become of a settlement.
+func (st *settlement) over(err error) {
+	if st.done != nil {
+		st.done(err)
+	}
+}
+
+// op settles one claim within a transaction, if that is still there.
+func (st *settlement) op() clientv3.Op {
+	return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(st.claim), "=", st.token)}, st.ops, nil)
+}
+
+// settle commits a batch, again and again until it is known what has become of it.
+//
+// The worker's key is compared, too, so that what is refused after a lost reply is resolved: while that key is there nobody else undoes our
+// claims, and one that is gone was settled by the transaction whose reply was lost.
+func (q *settler) settle(batch []*settlement) {
+	s := q.shift
+	ops := make([]clientv3.Op, len(batch))
+	for i, st := range batch {
+		ops[i] = st.op()
+	}
+	repeated := false
+	resp, err := call.Persist(s.life, s.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		resp, err := s.client.KV.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)).Then(ops...).Commit()
+		if err != nil && retry.Ambiguous(err) {
+			repeated = true
+		}
+		return resp, err
+	})
+	switch {
+	case err != nil && s.life.Err() != nil:
+		for _, st := range batch {
+			st.over(fmt.Errorf("%w: outcome unknown", context.Cause(s.life)))
+		}
+	case err != nil:
+		q.refused(batch, err)
+	case !resp.Succeeded:
+		for _, st := range batch {
+			st.over(errWorkerKey)
+		}
+		s.end(errWorkerKey)
+		s.sess.Probe()
+	default:
+		s.sess.Saw(resp.Header.GetRevision())
+		for i, st := range batch {
+			if resp.Responses[i].GetResponseTxn().GetSucceeded() || repeated {
+				st.over(nil)
+			} else {
+				st.over(errClaimDeleted)
+			}
+		}
+	}
+}
+
+// refused deals with a batch that etcd does not take: each alone, as one may spoil it for the others; and one that is alone after a pause, as
+// it is mostly the database that is full. A worker that stops leaves the job as it is.
+func (q *settler) refused(batch []*settlement, err error) {
+	s := q.shift
+	if len(batch) > 1 && !errors.Is(err, rpctypes.ErrNoSpace) {
+		for _, st := range batch {
+			q.settle([]*settlement{st})
+		}
+		return
+	}
+	s.log.Warn("jobs not given back, trying again", zap.Int("jobs", len(batch)), zap.Error(err))
+	q.mu.Lock()
+	closing := q.closing
+	q.mu.Unlock()
+	if !closing {
+		pause(s.life, refusedFor)
+	}
+	q.mu.Lock()
+	closing = q.closing
+	q.mu.Unlock()
+	for _, st := range batch {
+		if closing {
+			st.ops, st.size, st.deletes = st.release, 0, true
+			if st.ops == nil || errors.Is(err, rpctypes.ErrPermissionDenied) {
+				st.over(fmt.Errorf("queue: not settled: %w", err))
+				continue
+			}
+		}
+		q.put(st)
+	}
+}
+
+// settle begins to end the claim by its holder. It reports whether this is the one that does.
+func (c *claim) settle() bool {
+	c.shift.mu.Lock()
+	defer c.shift.mu.Unlock()
+	if c.settling {
+		return false
+	}
+	c.settling = true
+	return true
+}
+
+// give has a claim settled that settle has begun to end.
+func (c *claim) give(ops []clientv3.Op, deletes bool, size int) {
+	s := c.shift
+	s.settler.put(&settlement{
+		claim: s.keys.claims() + c.path, token: c.token,
+		ops: ops, deletes: deletes, size: size, release: s.unclaimOps(c.place),
+		done: func(err error) {
+			s.mu.Lock()
+			c.finish(err)
+			s.mu.Unlock()
+			c.end(errSettled)
+			s.hire.give()
+		},
+	})
+}
+
+// doneOps delete a job that is done, with its claim.
+func (c *claim) doneOps() []clientv3.Op {
+	s := c.shift
+	ops := append(s.unclaimOps(c.place), clientv3.OpDelete(s.keys.jobs()+c.path))
+	if c.record.ID != "" {
+		ops = append(ops, clientv3.OpDelete(s.keys.waiting(c.record.ID)))
+	}
+	return ops
+}
+
+// ack has the job deleted, and does not wait.
+func (c *claim) ack() {
+	if c.settle() {
+		c.give(c.doneOps(), true, 0)
+	}
+}
+
+// release has the job given back as if it had never been claimed.
+func (c *claim) release() {
+	if c.settle() {
+		c.end(errSettled)
+		c.give(c.shift.unclaimOps(c.place), true, 0)
+	}
+}
+
+// nack has the job put back, to be claimed after a while.
+func (c *claim) nack(after time.Duration, why string) {
+	if c.settle() {
+		c.end(errSettled)
+		ops, size := c.shift.againOps(c.place, c.record, c.attempt, after, why)
+		c.give(append(ops, c.shift.unclaimOps(c.place)...), false, size)
+	}
+}
+
+// die makes the job a dead letter.
+func (c *claim) die(why string) {
+	if c.settle() {
+		c.end(errSettled)
+		ops, size := c.shift.deadOps(c.place, c.record, c.attempt, why)
+		c.give(append(ops, c.shift.unclaimOps(c.place)...), false, size)
+	}
+}
+
+// commit deletes the job and does the caller's operations, in one transaction of its own.
+func (c *claim) commit(ctx context.Context, ops []clientv3.Op) error {
+	s := c.shift
+	if !c.settle() {
+		return c.await(ctx)
+	}
+	both, cancel := context.WithCancelCause(s.life)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	defer stop()
+	repeated := false
+	resp, err := call.Persist(both, s.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		resp, err := s.client.KV.Txn(ctx).
+			If(c.guard().Cmp(), clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)).
+			Then(append(c.doneOps(), ops...)...).
+			Else(clientv3.OpGet(s.key, clientv3.WithKeysOnly())).
+			Commit()
+		if err != nil && retry.Ambiguous(err) {
+			repeated = true
+		}
+		return resp, err
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && s.life.Err() == nil {
+		c.settling = false // it is held, or else will turn out to be gone
+		return fmt.Errorf("queue: acknowledge: %w", err)
+	}
+	result := error(nil)
+	switch {
+	case err != nil:
+		result = fmt.Errorf("%w: outcome unknown", context.Cause(s.life))
+	case resp.Succeeded:
+		s.sess.Saw(resp.Header.GetRevision())
+	case repeated && len(resp.Responses[0].GetResponseRange().GetKvs()) > 0:
+		// Nobody else undoes a claim while its worker's key is there.
+	case repeated:
+		result = fmt.Errorf("%w: outcome unknown", errWorkerKey)
+	default:
+		result = errClaimDeleted
+	}
+	c.finish(result)
+	c.end(errSettled)
+	s.hire.give()
+	return result
+}
