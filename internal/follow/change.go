@@ -39,6 +39,10 @@ type Change struct {
 	// be from before the follower was attached, and before what etcd has answered elsewhere.
 	Joined bool
 
+	// Reset is set in the first change of a [Range.Tail] and in each after an interruption. It has no events: everything up to its
+	// Revision is for the observer to read, and what comes after is brought.
+	Reset bool
+
 	// Events are in order of revision, and all of a revision are in one change. There may be none: after an interruption a change says that nothing
 	// has changed up to its revision. Those of the first change, and of one that follows an interruption,
 	// come from a read: one a key at most, in no order among each other.
@@ -107,6 +111,27 @@ func (e entries) apply(events []*mvccpb.Event, after int64, deletions bool) (tol
 			e[key] = ev.Kv
 			told = append(told, Event{Key: key, Old: old, New: ev.Kv, Revision: ev.Kv.ModRevision})
 		}
+	}
+	return told, true
+}
+
+// raw returns the events of a watch response after revision as they came, for a view that holds nothing. It stops, and
+// reports false, at one of a revision that the watch was said to have passed: something was lost before, or it is from another
+// history.
+func raw(events []*mvccpb.Event, after, passed int64) (told []Event, follows bool) {
+	told = make([]Event, 0, len(events))
+	for _, ev := range events {
+		if ev.Kv.ModRevision <= after {
+			continue // the read that came after the watch was opened names a later revision
+		}
+		if ev.Kv.ModRevision <= passed {
+			return told, false
+		}
+		e := Event{Key: string(ev.Kv.Key), Revision: ev.Kv.ModRevision}
+		if ev.Type != mvccpb.Event_DELETE {
+			e.New = ev.Kv
+		}
+		told = append(told, e)
 	}
 	return told, true
 }

@@ -221,3 +221,30 @@ func TestAReadContradictsAnotherHistoryOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestATailTellsWhatCameAfterTheReadAndNothingThatItHadPassed(t *testing.T) {
+	rng := seeded(t)
+	for range 300 {
+		s := &store{rng: rng, content: entries{}}
+		for range 1 + rng.IntN(20) {
+			s.write()
+		}
+		read := rng.Int64N(s.revision + 1)
+		told, follows := raw(s.events, read, read)
+		want := s.after(read)
+		if !follows || len(told) != len(want) {
+			t.Fatalf("%d events, want %d; in order: %t", len(told), len(want), follows)
+		}
+		for i, ev := range told {
+			kv := want[i].Kv
+			if ev.Key != string(kv.Key) || ev.Revision != kv.ModRevision || ev.Old != nil ||
+				(ev.New == nil) != (want[i].Type == mvccpb.Event_DELETE) || ev.New != nil && ev.New != kv {
+				t.Fatalf("event %d is %v, want %v", i, ev, want[i])
+			}
+		}
+		passed := read + rng.Int64N(s.revision-read+1)
+		if told, follows := raw(s.events, read, passed); passed > read && len(want) > 0 && want[0].Kv.ModRevision <= passed && (follows || len(told) > 0) {
+			t.Fatalf("%d events from %d on, and the watch had passed %d", len(told), want[0].Kv.ModRevision, passed)
+		}
+	}
+}

@@ -46,10 +46,10 @@ type verdict struct {
 }
 
 // newTruthCheck arms the check of a view of size keys that was read at a revision. A view of several single keys without
-// order, which nobody keeps for long, is not checked.
+// order, which nobody keeps for long, is not checked; nor is a tail, which has nothing to compare.
 func newTruthCheck(rng Range, size int, read int64) *truthCheck {
 	t := &truthCheck{rng: rng, verdict: make(chan verdict, 1), cancel: func() {}, since: read}
-	if rng.ordered() {
+	if rng.ordered() && !rng.tail {
 		t.arm(size)
 	}
 	return t

@@ -31,9 +31,14 @@
 // follow from those before raises the view's generation: whoever built on revisions of the past must let go of it. A
 // follower that writes tells the view of the revisions it is answered with (Heard), which count as those seen.
 //
+// # Tails
+//
+// [Range.Tail] is for who wants to know what happens, and reads by itself what there is, in parts. Nothing is read, held or compared
+// with etcd; an interruption is told as a [Change] with Reset, after which the observer reads again as much as it needs.
+//
 // # Limits
 //
 // etcd's grpc-proxy does not answer questions for progress: through it a view would be given up and read again every few
-// seconds. The whole range is held in memory. A view may be behind by what the network takes, as every read is. What
+// seconds. The whole range is held in memory, but for a tail. A view may be behind by what the network takes, as every read is. What
 // changed and changed back while it was cut off is not seen.
 package follow

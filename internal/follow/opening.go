@@ -103,9 +103,12 @@ type answer struct {
 // evidence is what etcd holds of a range at a revision.
 type evidence struct {
 	revision int64
-	keys     int64            // how many there are
+	keys     int64            // how many there are, or unknown
 	written  map[string]int64 // the revisions of those that were written after the one that was asked for
 }
+
+// unknown is said of how many keys there are, and is no number of any.
+const unknown = -1
 
 // covered reports whether a view has all that the evidence is of.
 func (e evidence) covered(now Change, content entries) bool {
@@ -121,14 +124,12 @@ func (e evidence) covered(now Change, content entries) bool {
 }
 
 // ask reads how much there is in the range and what was written after a revision; if that is 0, as nothing is known so far, only
-// whether etcd answers, by one key, which need not exist.
+// whether etcd answers, by one key, which need not exist. Of a tail no more than that is ever asked.
 func (f *Follower) ask(ctx context.Context, after int64) (evidence, error) {
 	client, rng := f.view.hub.client, f.view.rng
-	if after == 0 {
-		_, err := call.Do(ctx, client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return client.KV.Get(ctx, rng.sorted()[0], clientv3.WithCountOnly())
-		})
-		return evidence{}, err
+	if after == 0 || rng.tail {
+		revision, _, err := present(ctx, client, rng)
+		return evidence{revision: revision, keys: unknown}, err
 	}
 	var ops []clientv3.Op
 	for key, opts := range rng.spans() {

@@ -14,6 +14,7 @@ type Range struct {
 	keys      []string // sorted, none under a prefix
 	whole     bool     // what several watches bring is put in one order
 	deletions bool
+	tail      bool // nothing is read and nothing held
 }
 
 // Prefix covers every key that starts with prefix, which must not be empty.
@@ -38,6 +39,9 @@ func Keys(keys ...string) Range {
 func (r Range) With(keys ...string) Range {
 	whole := cover(r.prefixes, slices.Concat(r.keys, keys))
 	whole.deletions = r.deletions
+	if r.tail {
+		return whole.Tail()
+	}
 	return whole
 }
 
@@ -65,6 +69,26 @@ func (r Range) Deletions() Range {
 	return r
 }
 
+// Tail covers the same, one prefix or one key, without a copy of it: nothing of it is read, nothing is held, and followers are
+// only told what happens. What there is they read by themselves, as far as they want it.
+//
+// The first [Change] is one with Reset and without events, and so is each after an interruption: everything up to its
+// Revision is for the follower to read, and each event of a later one is brought, exactly as etcd sent it: Old is nil, as it
+// is not known. A follower that reads when it is told of a Reset, linearizably or at that revision at least, and takes in what
+// comes then, misses nothing; what it reads may be newer, and come a second time.
+//
+// A tail has no content for etcd to be compared with. A restored backup is noticed by its older revision or its cluster; of one that has
+// caught up while the tail was cut off only the Reset tells.
+//
+// It panics if the range is of more than one prefix or key, as there would be no order.
+func (r Range) Tail() Range {
+	if r.size() != 1 || len(r.sorted()) != 1 {
+		panic("follow: a tail is of one prefix or one key")
+	}
+	r.tail = true
+	return r
+}
+
 // id tells ranges apart. No key holds a NUL that passed etcdkit's checks of names.
 func (r Range) id() string {
 	id := strings.Join(r.prefixes, "\x00") + "\x00\x00" + strings.Join(r.keys, "\x00")
@@ -73,6 +97,9 @@ func (r Range) id() string {
 	}
 	if r.deletions {
 		id += "\x00"
+	}
+	if r.tail {
+		id += "\x00tail"
 	}
 	return id
 }

@@ -8,6 +8,7 @@ func TestRangesThatDifferHaveViewsOfTheirOwn(t *testing.T) {
 		Keys("a"), Keys("ab"), Keys("a/"), Keys("a", "b"), Keys("a", "b", "c"), Keys("ab", "c"), Keys("a", "bc"), Keys("b"),
 		Prefixes("a", "b"), Prefixes("a", "c"), Prefixes("a", "b", "c"), Prefixes("a").With("b"), Prefixes("b").With("a"),
 		Prefixes().With("a", "b"), Prefixes("a", "b").Deletions(), Keys("a", "b").Deletions(),
+		Prefix("a").Tail(), Keys("a").Tail(), Prefix("a").Deletions(), Prefix("a").Deletions().Tail(),
 	}
 	of := map[string]Range{}
 	for _, r := range ranges {
@@ -55,5 +56,31 @@ func TestOfPrefixesWithinEachOtherTheOuterOneCounts(t *testing.T) {
 	}
 	if r := Prefixes("a/", "a/b"); r.woven() {
 		t.Errorf("%v needs one watch", r)
+	}
+}
+
+func TestATailIsOfOnePrefixOrOneKey(t *testing.T) {
+	for what, tail := range map[string]func() Range{
+		"a key":                func() Range { return Keys("a").Tail() },
+		"a key under a prefix": func() Range { return Prefix("a").Tail().With("ab") },
+	} {
+		if r := tail(); !r.tail || r.woven() || !r.ordered() {
+			t.Errorf("%s: %v", what, r)
+		}
+	}
+	for what, tail := range map[string]func() Range{
+		"two keys":     func() Range { return Keys("a", "b").Tail() },
+		"two prefixes": func() Range { return Prefixes("a", "b").Tail() },
+		"a key more":   func() Range { return Prefix("a").Tail().With("b") },
+		"nothing":      func() Range { return Keys().Tail() },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: not refused", what)
+				}
+			}()
+			tail()
+		}()
 	}
 }

@@ -36,12 +36,25 @@ type reading struct {
 func read(ctx context.Context, client *clientv3.Client, rng Range) (*reading, error) {
 	r := &reading{sent: time.Now()}
 	var err error
-	if rng.size() == 1 && len(rng.prefixes) == 1 {
+	if rng.tail {
+		r.revision, r.cluster, err = present(ctx, client, rng)
+	} else if rng.size() == 1 && len(rng.prefixes) == 1 {
 		err = r.prefix(ctx, client, rng.prefixes[0])
 	} else {
 		err = r.several(ctx, client, rng)
 	}
 	return r, err
+}
+
+// present reads where etcd is, linearizably, and nothing of the range: only whether one key of it exists.
+func present(ctx context.Context, client *clientv3.Client, rng Range) (revision int64, cluster uint64, err error) {
+	resp, err := call.Do(ctx, client, "read", func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return client.KV.Get(ctx, rng.sorted()[0], clientv3.WithCountOnly())
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return resp.Header.GetRevision(), resp.Header.GetClusterId(), nil
 }
 
 // prefix reads a first page, and the rest, if there is one.

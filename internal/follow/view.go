@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -266,7 +267,9 @@ func (v *view) resync(r *reading, heard, stream int64) {
 		if first {
 			f.obs.Changed(v.everything())
 		} else {
-			f.obs.Changed(v.step(diff))
+			c := v.step(diff)
+			c.Reset = v.rng.tail
+			f.obs.Changed(c)
 		}
 		f.obs.Live()
 	}
@@ -395,8 +398,9 @@ func (v *view) take(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt,
 		return d, nil
 	}
 	// The header may name a later revision than the events of a long catching-up reach.
+	passed := v.revision
 	v.revision = max(v.revision, resp.Events[len(resp.Events)-1].Kv.ModRevision)
-	events, follows := v.content.apply(resp.Events, s.floor, v.rng.deletions)
+	events, follows := v.news(resp.Events, s.floor, passed)
 	v.pulse.event(v.revision)
 	if len(events) > 0 {
 		v.tell(v.step(events))
@@ -405,6 +409,14 @@ func (v *view) take(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt,
 		return d, errDiverged
 	}
 	return d, nil
+}
+
+// news takes in events after the revision of the read, of a view that had passed a revision, and returns what is to be told.
+func (v *view) news(events []*mvccpb.Event, floor, passed int64) (told []Event, follows bool) {
+	if v.rng.tail {
+		return raw(events, floor, passed)
+	}
+	return v.content.apply(events, floor, v.rng.deletions)
 }
 
 // progress takes in an answer. A member that was restored, or lags behind the one that was followed before, knows
@@ -502,7 +514,7 @@ func (v *view) reach() {
 // everything is the first change that a follower gets.
 func (v *view) everything() Change {
 	c := v.step(v.content.all())
-	c.Initial = true
+	c.Initial, c.Reset = true, v.rng.tail
 	return c
 }
 
