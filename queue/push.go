@@ -31,7 +31,19 @@ type Job[T any] struct {
 
 // Push puts a job in line and returns its ID. (To be implemented: push.go and files beside it belong to the push side.)
 func (q *Queue[T]) Push(ctx context.Context, item T, opts *PushOptions) (id string, err error) {
-	panic("push side")
+	if opts == nil {
+		opts = &PushOptions{}
+	}
+	data, err := q.opts.Codec.Encode(item)
+	if err != nil {
+		return "", err
+	}
+	at := place{priority: opts.Priority, stem: stemOf(q.producer.take(1), q.producer.id), key: keyHash(opts.Key)}
+	if opts.Delay > 0 {
+		at.stem, at.delayed = q.producer.later(time.Now().Add(opts.Delay)), true
+	}
+	_, err = q.client.KV.Put(ctx, q.keys.job(at), string(record{Key: opts.Key, Item: data}.encode()))
+	return at.stem, err
 }
 
 // PushMany puts many jobs in line.

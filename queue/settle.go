@@ -35,9 +35,9 @@ type settlement struct {
 	claim   string // key
 	token   int64
 	ops     []clientv3.Op
-	deletes bool           // ops only delete, which etcd lets through when its database is full
-	size    int            // of what is put
-	release []clientv3.Op  // deletes the claim and leaves the job as it is, if ops cannot be had while the worker stops
+	deletes bool            // ops only delete, which etcd lets through when its database is full
+	size    int             // of what is put
+	release []clientv3.Op   // deletes the claim and leaves the job as it is, if ops cannot be had while the worker stops
 	done    func(err error) // told what has become of it, once; may be nil
 }
 

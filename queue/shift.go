@@ -29,7 +29,7 @@ type trade struct {
 	maxAttempts int
 	producer    *producer
 	log         *zap.Logger
-	values      context.Context // of Work, without its end
+	values      context.Context      // of Work, without its end
 	handle      func(c *claim) error // decodes the item and calls the user's handler
 }
 

@@ -1,0 +1,111 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/etcdkit/etcdkit/integration/etcdtest"
+	"github.com/etcdkit/etcdkit/queue"
+)
+
+// workBeside runs Work until the test ends, or stop is called, which returns what Work did.
+func workBeside[T any](
+	t *testing.T, q *queue.Queue[T], o *queue.WorkOptions, handle func(ctx context.Context, d *queue.Delivery[T]) error,
+) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- q.Work(ctx, o, handle) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("Work: %v", err)
+		}
+	})
+	return stop
+}
+
+func TestEveryJobIsDoneOnceAndNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	const jobs = 2000
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"q"
+	q := queue.New[int](cli, name, nil)
+	var mu sync.Mutex
+	seen := map[int]int{}
+	all := make(chan struct{})
+	workBeside(t, q, &queue.WorkOptions{Concurrency: 64}, func(_ context.Context, d *queue.Delivery[int]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if seen[d.Item]++; len(seen) == jobs {
+			select {
+			case <-all:
+			default:
+				close(all)
+			}
+		}
+		return nil
+	})
+	for i := range jobs {
+		if _, err := q.Push(t.Context(), i, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-all:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%d of %d jobs done", len(seen), jobs)
+	}
+	etcdtest.WaitKeys(t, 10*time.Second, cli, queue.Root+name+"//work/jobs/", 0)
+	etcdtest.WaitKeys(t, 10*time.Second, cli, queue.Root+name+"//work/claims/", 0)
+	mu.Lock()
+	defer mu.Unlock()
+	for i, n := range seen {
+		if n != 1 {
+			t.Errorf("job %d was delivered %d times", i, n)
+		}
+	}
+}
+
+func BenchmarkTmpLife(b *testing.B) {
+	c := etcdtest.New(b, nil)
+	cli := c.Client()
+	q := queue.New[int](cli, "tmp", nil)
+	for i := range 20000 {
+		if i%1 == 0 {
+		}
+		_ = i
+	}
+	var wg sync.WaitGroup
+	for g := range 32 {
+		wg.Go(func() {
+			for i := range b.N / 32 {
+				if _, err := q.Push(b.Context(), g*1000000+i, nil); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	n := b.N / 32 * 32
+	if n == 0 {
+		return
+	}
+	b.ResetTimer()
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	done := 0
+	_ = q.Work(ctx, &queue.WorkOptions{Concurrency: 64}, func(context.Context, *queue.Delivery[int]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if done++; done == n {
+			cancel()
+		}
+		return nil
+	})
+	b.StopTimer()
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "jobs/s")
+	fmt.Println(n, done)
+}
