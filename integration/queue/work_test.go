@@ -109,3 +109,22 @@ func BenchmarkTmpLife(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "jobs/s")
 	fmt.Println(n, done)
 }
+
+func BenchmarkTmpRaw(b *testing.B) {
+	c := etcdtest.New(b, nil)
+	cli := c.Client()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Go(func() {
+			for i := range b.N / 64 {
+				if _, err := cli.Put(b.Context(), fmt.Sprintf("raw/%d-%d", g, i), "1"); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+}
