@@ -138,6 +138,17 @@ func TestTheModelBites(t *testing.T) {
 	}
 }
 
+// A claim that was lost before anybody was called counts in the order of a key, too.
+func TestTheModelKnowsOfClaimsThatNobodyWasToldOf(t *testing.T) {
+	h := modelGood()
+	h.drop(131)
+	h.delivery(133).token, h.delivery(133).from, h.delivery(133).until = 300, 90, 95
+	h.first = map[string]int64{"id4": 131}
+	for _, v := range modelCheck(h) {
+		t.Errorf("%v", v)
+	}
+}
+
 // Who is robbed of a claim by a stranger cannot know at once, and nobody counts that attempt. It is as little allowed to be
 // done twice.
 func TestTheModelKnowsWhatAStrangerDid(t *testing.T) {

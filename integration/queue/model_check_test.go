@@ -192,6 +192,14 @@ func (c *modelChecker) checkEffects(j *modelJob) {
 	}
 }
 
+// firstClaim is when a job was first claimed: by its first delivery, if nothing else is known.
+func (c *modelChecker) firstClaim(j *modelJob) int64 {
+	if rev, ok := c.first[j.deliveries[0].id]; ok {
+		return rev
+	}
+	return j.deliveries[0].token
+}
+
 // checkKeys asks whether jobs of a key were in flight one at a time, and came in the order in which they were pushed. The effects
 // are counted here, too.
 func (c *modelChecker) checkKeys() {
@@ -210,9 +218,8 @@ func (c *modelChecker) checkKeys() {
 			continue
 		}
 		l := line{j.push.key, j.push.line, j.push.priority}
-		// A first delivery that is not the first attempt came after a claim that nobody was told of.
-		if before := newest[l]; before != nil && before.deliveries[0].attempt == 1 && before.deliveries[0].token > j.deliveries[0].token {
-			c.violated(modelOrder, "key %s: %v was delivered after %v, which was pushed later", j.push.key, before.deliveries[0], j.deliveries[0])
+		if before := newest[l]; before != nil && c.firstClaim(before) > c.firstClaim(j) {
+			c.violated(modelOrder, "key %s: %v was claimed after %v, which was pushed later", j.push.key, before.deliveries[0], j.deliveries[0])
 		}
 		newest[l] = j
 	}

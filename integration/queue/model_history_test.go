@@ -167,6 +167,10 @@ type modelHistory struct {
 	tampered   map[int64]bool
 	effects    modelEffects
 	left, dead map[int][]string // the IDs under which a job is in the queue, and among the dead letters
+
+	// first is when, as a revision, each ID was first claimed, if that is known: perhaps by a worker that was lost before it
+	// called its handler.
+	first map[string]int64
 }
 
 // history returns what was written down. Nobody may be at it any more.

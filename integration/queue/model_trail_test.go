@@ -53,13 +53,14 @@ type modelTrail struct {
 	claims map[string]*modelClaim // by place, those that are held
 	holds  map[string]bool        // by hash
 	all    map[int64][]*modelClaim
+	first  map[string]int64 // by ID, the token of its first claim
 	found  []modelViolation
 }
 
 func newModelTrail() *modelTrail {
 	return &modelTrail{
 		jobs: map[string]string{}, claims: map[string]*modelClaim{}, holds: map[string]bool{},
-		all: map[int64][]*modelClaim{},
+		all: map[int64][]*modelClaim{}, first: map[string]int64{},
 	}
 }
 
@@ -128,6 +129,9 @@ func (m *modelTrail) claimed(c modelChange, place string) {
 	claim := &modelClaim{token: c.created, place: place, id: id, value: c.value}
 	m.claims[place] = claim
 	m.all[claim.token] = append(m.all[claim.token], claim)
+	if _, before := m.first[id]; !before {
+		m.first[id] = claim.token
+	}
 }
 
 // unclaimed notes the end of a claim, and what became of its job with it.
