@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
+// lastClock is the last reading that a place has room for.
+const lastClock = 1<<(4*clockDigits) - 1
+
 // producer numbers the jobs of one Queue value. Its clock tells the time in microseconds, but never the same twice and never
 // less than before: so the order of IDs is that of their making. It is safe for concurrent use.
 type producer struct {
-	id   string // 8 characters, random
-	mu   sync.Mutex
-	last int64 // guarded by mu: the last reading of the clock that was given out
-
-	delayed int64 // guarded by mu: how many stems were made for later
+	id    string // 8 characters, random
+	mu    sync.Mutex
+	last  int64  // guarded by mu: the last reading of the clock that was given out
+	alien uint64 // guarded by mu: how many stems were made for clocks that are not readings of it
 }
 
 func newProducer() *producer {
@@ -34,10 +36,15 @@ func (p *producer) take(n int) int64 {
 	return first
 }
 
-// later is a stem for a job that is not due before a time. Others may be due in the same microsecond, so that it has a number, too.
-func (p *producer) later(due time.Time) string {
+// stem is the stem of a place at a reading of the clock that take gave out.
+func (p *producer) stem(clock int64) string { return stemOf(clock, p.id) }
+
+// stemDue is the stem of a place at another time, as that of a delayed job. The clock will come to that reading by itself, and two
+// delays may end in the same microsecond: without a number of its own such a job would have the key of another one, and a
+// push that finds its key written takes it for its own.
+func (p *producer) stemDue(clock int64) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.delayed++
-	return stemOf(due.UnixMicro(), p.id+strconv.FormatInt(p.delayed, 32))
+	p.alien++
+	return stemOf(clock, p.id+strconv.FormatUint(p.alien, 16))
 }

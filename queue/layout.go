@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -44,7 +43,10 @@ func (l layout) claimed(priority int) string { return l.claims() + rank(priority
 const MaxPriority = 99
 
 // rank writes a priority so that the highest comes first.
-func rank(priority int) string { return fmt.Sprintf("%03d", MaxPriority+1-priority) }
+func rank(priority int) string {
+	n := MaxPriority + 1 - priority
+	return string([]byte{'0' + byte(n/100), '0' + byte(n/10%10), '0' + byte(n%10)}) //nolint:gosec // 1 to 199
+}
 
 // mostSlots bounds Concurrency and Prefetch.
 const mostSlots = 1000
@@ -66,7 +68,14 @@ const clockDigits = 13
 
 // stemOf writes a reading of a producer's clock and the producer.
 func stemOf(clock int64, producer string) string {
-	return fmt.Sprintf("%0*x-%s", clockDigits, clock, producer)
+	const digits = "0123456789abcdef"
+	b := make([]byte, clockDigits, clockDigits+1+len(producer))
+	for i := clockDigits - 1; i >= 0; i-- {
+		b[i] = digits[clock&15]
+		clock >>= 4
+	}
+	b = append(b, '-')
+	return string(append(b, producer...))
 }
 
 // keyHash is what stands for an ordering key in names of keys: two that share it merely wait for each other.

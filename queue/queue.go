@@ -62,6 +62,8 @@ type Queue[T any] struct {
 	log      *zap.Logger
 	invalid  error // of the arguments of New, returned by every method
 	producer *producer
+	memory   *memory // of the IDs that are pushed
+	depth    *depth
 }
 
 // New returns the queue of a name, which is a path: not empty, without a slash at its end, "..", empty inner segments and control
@@ -80,6 +82,7 @@ func New[T any](client *clientv3.Client, name string, opts *Options[T]) *Queue[T
 	if q.opts.DedupFor == 0 {
 		q.opts.DedupFor = defaultDedupFor
 	}
+	q.memory, q.depth = newMemory(q.opts.DedupFor), newDepth(q.opts.MaxDepth)
 	q.log = q.opts.Logger
 	if q.log == nil {
 		q.log = zap.NewNop()

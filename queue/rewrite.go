@@ -18,7 +18,7 @@ func (t *trade) againOps(at place, r record, attempts int, after time.Duration, 
 	r = t.kept(at, r, attempts, why)
 	to := at
 	if after > 0 {
-		to.stem, to.delayed = t.producer.later(time.Now().Add(after)), true
+		to.stem, to.delayed = t.producer.stemDue(time.Now().Add(after).UnixMicro()), true
 		ops = append(ops, clientv3.OpDelete(t.keys.job(at)))
 		if own != "" && !isStem(own) {
 			ops = append(ops, clientv3.OpPut(t.keys.waiting(own), to.path()))
