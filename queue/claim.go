@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -314,12 +313,8 @@ func (c *claim) await(ctx context.Context) error {
 	}
 	// Who settles under the delivery's own context has ended that himself.
 	if errors.Is(context.Cause(ctx), errSettled) {
-		select {
-		case <-c.settled:
-			return c.result
-		case <-c.shift.sess.Context().Done():
-			return fmt.Errorf("%w: outcome unknown", context.Cause(c.shift.sess.Context()))
-		}
+		<-c.settled // with the session's end at the latest
+		return c.result
 	}
 	return context.Cause(ctx)
 }

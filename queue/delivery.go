@@ -50,7 +50,7 @@ func (d *Delivery[T]) Guard() fence.Guard { return d.claim.guard() }
 // to 120 ops. Without any it goes along with other acknowledgements.
 //
 // It returns nil once that is done; [fence.ErrLost] if the claim was lost before, and then nothing was written, or if its outcome is unknown
-// because the session ended first; ctx's cause, or etcd's error: then Ack may be called again, and else what the handler returns
+// because the session ended first, and then [ErrUnknown], too; ctx's cause, or etcd's error: then Ack may be called again, and else what the handler returns
 // decides. The first of Ack and Nack that succeeds settles the delivery; later calls return its result.
 func (d *Delivery[T]) Ack(ctx context.Context, ops ...clientv3.Op) error {
 	if len(ops) > 0 {

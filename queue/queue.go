@@ -28,6 +28,9 @@ var (
 	// ErrTooLarge refuses an item that is larger than [MaxItem]. Nothing was sent.
 	ErrTooLarge = errors.New("queue: item too large")
 
+	// ErrUnknown goes with [fence.ErrLost] if an acknowledgement's reply was lost and the claim with it: what it asked for may have been done.
+	ErrUnknown = errors.New("queue: outcome unknown")
+
 	// ErrUnknownID says that there is no such job, or dead letter.
 	ErrUnknownID = errors.New("queue: unknown ID")
 )

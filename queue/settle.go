@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -34,6 +35,7 @@ const (
 type settlement struct {
 	claim   string // key
 	token   int64
+	job     string // key that is gone afterwards, or "" if one stays
 	ops     []clientv3.Op
 	deletes bool            // ops only delete, which etcd lets through when its database is full
 	size    int             // of what is put
@@ -71,6 +73,10 @@ func (q *settler) start(desk *sync.WaitGroup) {
 func (q *settler) put(st *settlement) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.shift.life.Err() != nil { // nobody is at it any more
+		st.over(context.Cause(q.shift.life))
+		return
+	}
 	if st.deletes {
 		q.deletes = append(q.deletes, st)
 	} else {
@@ -114,7 +120,7 @@ func (q *settler) take(line *[]*settlement) []*settlement {
 	}
 	if q.shift.life.Err() != nil {
 		for _, st := range *line {
-			st.over(fmt.Errorf("%w: not settled before", context.Cause(q.shift.life)))
+			st.over(context.Cause(q.shift.life))
 		}
 		*line = nil
 		return nil
@@ -141,44 +147,53 @@ func (st *settlement) over(err error) {
 
 // op settles one claim within a transaction, if that is still there.
 func (st *settlement) op() clientv3.Op {
-	return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(st.claim), "=", st.token)}, st.ops, nil)
+	var otherwise []clientv3.Op
+	if st.job != "" {
+		otherwise = []clientv3.Op{clientv3.OpGet(st.job, clientv3.WithCountOnly())}
+	}
+	return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(st.claim), "=", st.token)}, st.ops, otherwise)
+}
+
+// settled reports whether a transaction has settled a claim, or one before, whose reply was lost: nobody but us undoes the claim while the
+// worker's key is there, and no stranger who deletes it deletes the job with it.
+func (st *settlement) settled(reply *etcdserverpb.TxnResponse, repeated bool) bool {
+	return reply.GetSucceeded() || repeated && (st.job == "" || reply.GetResponses()[0].GetResponseRange().GetCount() == 0)
 }
 
 // settle commits a batch, again and again until it is known what has become of it.
 //
-// The worker's key is compared, too, so that what is refused after a lost reply is resolved: while that key is there nobody else undoes our
-// claims, and one that is gone was settled by the transaction whose reply was lost.
+// The worker's key is compared, too, so that what is refused after a lost reply is resolved (see settled).
 func (q *settler) settle(batch []*settlement) {
 	s := q.shift
 	ops := make([]clientv3.Op, len(batch))
 	for i, st := range batch {
 		ops[i] = st.op()
 	}
-	repeated := false
+	var doubt error // of an attempt that may have been applied
 	resp, err := call.Persist(s.life, s.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		resp, err := s.client.KV.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)).Then(ops...).Commit()
-		if err != nil && retry.Ambiguous(err) {
-			repeated = true
+		if err != nil && (retry.Ambiguous(err) || ctx.Err() != nil) {
+			doubt = err
 		}
 		return resp, err
 	})
 	switch {
 	case err != nil && s.life.Err() != nil:
 		for _, st := range batch {
-			st.over(fmt.Errorf("%w: outcome unknown", context.Cause(s.life)))
+			st.over(lostWith(context.Cause(s.life), doubt))
 		}
 	case err != nil:
 		q.refused(batch, err)
 	case !resp.Succeeded:
 		for _, st := range batch {
-			st.over(errWorkerKey)
+			st.over(lostWith(errWorkerKey, doubt))
 		}
 		s.end(errWorkerKey)
 		s.sess.Probe()
 	default:
 		s.sess.Saw(resp.Header.GetRevision())
 		for i, st := range batch {
-			if resp.Responses[i].GetResponseTxn().GetSucceeded() || repeated {
+			if st.settled(resp.Responses[i].GetResponseTxn(), doubt != nil) {
 				st.over(nil)
 			} else {
 				st.over(errClaimDeleted)
@@ -209,7 +224,7 @@ func (q *settler) refused(batch []*settlement, err error) {
 	q.mu.Unlock()
 	for _, st := range batch {
 		if closing {
-			st.ops, st.size, st.deletes = st.release, 0, true
+			st.ops, st.job, st.size, st.deletes = st.release, "", 0, true
 			if st.ops == nil || errors.Is(err, rpctypes.ErrPermissionDenied) {
 				st.over(fmt.Errorf("queue: not settled: %w", err))
 				continue
@@ -217,6 +232,15 @@ func (q *settler) refused(batch []*settlement, err error) {
 		}
 		q.put(st)
 	}
+}
+
+// lostWith is the error of a claim that was lost before it was known to be settled; doubt is that of an attempt that may have settled it, or
+// nil.
+func lostWith(why, doubt error) error {
+	if doubt == nil {
+		return why
+	}
+	return fmt.Errorf("%w: %w: %w", why, ErrUnknown, doubt)
 }
 
 // settle begins to end the claim by its holder. It reports whether this is the one that does.
@@ -231,10 +255,10 @@ func (c *claim) settle() bool {
 }
 
 // give has a claim settled that settle has begun to end.
-func (c *claim) give(ops []clientv3.Op, deletes bool, size int) {
+func (c *claim) give(job string, ops []clientv3.Op, deletes bool, size int) {
 	s := c.shift
 	s.settler.put(&settlement{
-		claim: s.keys.claims() + c.path, token: c.token,
+		claim: s.keys.claims() + c.path, token: c.token, job: job,
 		ops: ops, deletes: deletes, size: size, release: s.unclaimOps(c.place),
 		done: func(err error) {
 			s.mu.Lock()
@@ -259,7 +283,7 @@ func (c *claim) doneOps() []clientv3.Op {
 // ack has the job deleted, and does not wait.
 func (c *claim) ack() {
 	if c.settle() {
-		c.give(c.doneOps(), true, 0)
+		c.give(c.shift.keys.jobs()+c.path, c.doneOps(), true, 0)
 	}
 }
 
@@ -267,7 +291,7 @@ func (c *claim) ack() {
 func (c *claim) release() {
 	if c.settle() {
 		c.end(errSettled)
-		c.give(c.shift.unclaimOps(c.place), true, 0)
+		c.give("", c.shift.unclaimOps(c.place), true, 0)
 	}
 }
 
@@ -276,7 +300,7 @@ func (c *claim) nack(after time.Duration, why string) {
 	if c.settle() {
 		c.end(errSettled)
 		ops, size := c.shift.againOps(c.place, c.record, c.attempt, after, why)
-		c.give(append(ops, c.shift.unclaimOps(c.place)...), false, size)
+		c.give("", append(ops, c.shift.unclaimOps(c.place)...), false, size)
 	}
 }
 
@@ -285,7 +309,7 @@ func (c *claim) die(why string) {
 	if c.settle() {
 		c.end(errSettled)
 		ops, size := c.shift.deadOps(c.place, c.record, c.attempt, why)
-		c.give(append(ops, c.shift.unclaimOps(c.place)...), false, size)
+		c.give("", append(ops, c.shift.unclaimOps(c.place)...), false, size)
 	}
 }
 
@@ -299,15 +323,15 @@ func (c *claim) commit(ctx context.Context, ops []clientv3.Op) error {
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	defer stop()
-	repeated := false
+	var doubt error
 	resp, err := call.Persist(both, s.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		resp, err := s.client.KV.Txn(ctx).
 			If(c.guard().Cmp(), clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)).
 			Then(append(c.doneOps(), ops...)...).
-			Else(clientv3.OpGet(s.key, clientv3.WithKeysOnly())).
+			Else(clientv3.OpGet(s.key, clientv3.WithCountOnly()), clientv3.OpGet(s.keys.jobs()+c.path, clientv3.WithCountOnly())).
 			Commit()
-		if err != nil && retry.Ambiguous(err) {
-			repeated = true
+		if err != nil && (retry.Ambiguous(err) || ctx.Err() != nil) {
+			doubt = err
 		}
 		return resp, err
 	})
@@ -320,13 +344,13 @@ func (c *claim) commit(ctx context.Context, ops []clientv3.Op) error {
 	result := error(nil)
 	switch {
 	case err != nil:
-		result = fmt.Errorf("%w: outcome unknown", context.Cause(s.life))
+		result = lostWith(context.Cause(s.life), doubt)
 	case resp.Succeeded:
 		s.sess.Saw(resp.Header.GetRevision())
-	case repeated && len(resp.Responses[0].GetResponseRange().GetKvs()) > 0:
-		// Nobody else undoes a claim while its worker's key is there.
-	case repeated:
-		result = fmt.Errorf("%w: outcome unknown", errWorkerKey)
+	case doubt != nil && resp.Responses[0].GetResponseRange().GetCount() > 0 && resp.Responses[1].GetResponseRange().GetCount() == 0:
+		// By the transaction whose reply was lost: see settled.
+	case doubt != nil:
+		result = lostWith(errWorkerKey, doubt)
 	default:
 		result = errClaimDeleted
 	}

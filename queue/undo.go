@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -168,7 +167,7 @@ func (s *shift) undoAll(ctx context.Context, found []orphan) error {
 
 // backOps put a job back whose worker is gone.
 func (s *shift) backOps(o orphan, value []byte) ([]clientv3.Op, int) {
-	why := fmt.Sprintf("worker %s was lost", o.worker)
+	why := "worker lost: " + o.worker
 	r, err := decodeRecord(value)
 	if err != nil {
 		return s.deadOps(o.place, record{Item: value}, 1, err.Error())

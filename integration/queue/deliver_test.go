@@ -359,7 +359,7 @@ func TestALostSessionEndsItsDeliveriesAndTheWorkGoesOn(t *testing.T) {
 		}
 	}
 	second := etcdtest.Receive(t, soon, "the second delivery", deliveries)
-	if second.Attempt != 2 || second.ID != first.ID || !strings.Contains(second.LastErr, "was lost") {
+	if second.Attempt != 2 || second.ID != first.ID || !strings.Contains(second.LastErr, "worker lost") {
 		t.Errorf("the second delivery is attempt %d of %s after %q", second.Attempt, second.ID, second.LastErr)
 	}
 	if second.Guard().Token <= first.Guard().Token {

@@ -16,11 +16,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/fence"
-	"github.com/etcdkit/etcdkit/retry"
+	"github.com/etcdkit/etcdkit/queue"
 )
 
 // stormLost says that a call found its claim lost, and nothing in doubt.
-func stormLost(err error) bool { return errors.Is(err, fence.ErrLost) && !retry.Ambiguous(err) }
+func stormLost(err error) bool { return errors.Is(err, fence.ErrLost) && !errors.Is(err, queue.ErrUnknown) }
 
 // stormTrail writes down all that etcd does under a queue's root.
 type stormTrail struct {
