@@ -73,9 +73,7 @@ func (s *shift) hiring(ctx context.Context) {
 		for _, c := range claims {
 			s.ready <- c // it has room for every slot
 		}
-		if len(claims) > 0 {
-			s.hire.give()
-		}
+		s.hire.give() // for what is left, and to look at what was not to be had in time
 	}
 }
 
@@ -147,7 +145,10 @@ func (s *shift) claim(ctx context.Context, chosen choice) ([]*claim, error) {
 				got = append(got, s.claimed(t, revision, reply.Responses[len(reply.Responses)-1].GetResponseRange().GetKvs()[0]))
 				break
 			}
-			t.entry.failed(revision, now)
+			if t.entry.failed(revision, now); t.place.key != "" && t.entry.failures > 1 {
+				s.blocked[t.place.key] = struct{}{}
+				s.undo.give()
+			}
 			if n+1 < len(slot) {
 				reply = (*clientv3.TxnResponse)(reply.Responses[0].GetResponseTxn())
 			}
@@ -170,7 +171,7 @@ func (s *shift) claimOp(slot []target) clientv3.Op {
 		if t.place.key != "" {
 			hold := s.keys.hold(t.place.key)
 			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(hold), "=", 0))
-			ops = append(ops, clientv3.OpPut(hold, s.worker))
+			ops = append(ops, clientv3.OpPut(hold, t.path))
 		}
 		ops = append(ops, clientv3.OpGet(s.keys.jobs()+t.path))
 		otherwise = []clientv3.Op{clientv3.OpTxn(cmps, ops, otherwise)}

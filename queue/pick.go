@@ -98,10 +98,7 @@ func (w *window) first(most int, now time.Time, c *choice) []*entry {
 				}
 				keys[k] = true
 			}
-			if e.doubt > w.applied {
-				continue
-			}
-			if e.after.After(now) {
+			if e.after.After(now) && (e.failures > 1 || e.doubt > w.applied) {
 				c.wakeAt(e.after)
 				continue
 			}
@@ -159,15 +156,11 @@ func (c *choice) wakeAt(t time.Time) {
 	}
 }
 
-// failed notes that a job was not to be had, as of a revision. If the changes up to it do not show why, it is tried again after longer
-// and longer: an ordering key may be held by a job that is not in sight.
+// failed notes that a job was not to be had, as of a revision. It is looked at again when the changes up to there are known, which mostly show
+// why; or after a while, as they are not known before something changes. If it is not to be had again, then after longer and longer: an
+// ordering key may be held by a job that is not in sight.
 func (e *entry) failed(revision int64, now time.Time) {
-	if e.doubt >= revision {
-		return
-	}
 	e.doubt = revision
-	if e.failures > 0 {
-		e.after = now.Add(min(10*time.Millisecond<<min(e.failures, 10), 5*time.Second))
-	}
+	e.after = now.Add(min(20*time.Millisecond<<min(e.failures, 10), 5*time.Second))
 	e.failures++
 }

@@ -55,12 +55,13 @@ type shift struct {
 	load, hire, undo notice
 
 	mu      sync.Mutex
-	window  *window           // guarded by mu
-	resets  int               // guarded by mu: how often the window was begun anew
-	active  map[string]*claim // guarded by mu: claims of ours, by path
-	strays  map[string]stray  // guarded by mu: claims in our name that we know nothing of
-	inHand  int               // guarded by mu: claims that handlers have, or are to have
-	stopped atomic.Bool       // no handler is called any more
+	window  *window             // guarded by mu
+	resets  int                 // guarded by mu: how often the window was begun anew
+	active  map[string]*claim   // guarded by mu: claims of ours, by path
+	strays  map[string]stray    // guarded by mu: claims in our name that we know nothing of
+	blocked map[string]struct{} // guarded by mu: hashes of ordering keys that are held, though it is not seen by whom
+	inHand  int                 // guarded by mu: claims that handlers have, or are to have
+	stopped atomic.Bool         // no handler is called any more
 	settler settler
 }
 
@@ -88,7 +89,7 @@ func (t *trade) begin(ctx context.Context, s *session.Session) (*shift, error) {
 		trade: t, sess: s,
 		worker: strconv.FormatInt(int64(s.Lease()), 16),
 		load:   make(notice, 1), hire: make(notice, 1), undo: make(notice, 1),
-		window: newWindow(), active: map[string]*claim{}, strays: map[string]stray{},
+		window: newWindow(), active: map[string]*claim{}, strays: map[string]stray{}, blocked: map[string]struct{}{},
 		ready: make(chan *claim, t.opts.slots()),
 	}
 	sh.key = t.keys.worker(sh.worker)

@@ -93,7 +93,14 @@ func (s *shift) undoing(ctx context.Context) {
 		}
 		s.mu.Lock()
 		found, wake := s.window.orphans(s.worker, undoEach, time.Now())
+		blocked := s.blocked
+		s.blocked = map[string]struct{}{}
 		s.mu.Unlock()
+		for hash := range blocked {
+			if err := s.letGo(ctx, hash); err != nil && ctx.Err() == nil {
+				s.log.Warn("ordering key not looked at", zap.Error(err)) // it comes again with the next claim that fails
+			}
+		}
 		if len(found) > 0 {
 			if err := s.undoAll(ctx, found); err != nil {
 				if ctx.Err() != nil {
@@ -178,4 +185,24 @@ func (s *shift) backOps(o orphan, value []byte) ([]clientv3.Op, int) {
 		return s.deadOps(o.place, r, attempts, why)
 	}
 	return s.againOps(o.place, r, attempts, 0, why)
+}
+
+// letGo deletes the hold of an ordering key whose claim is gone. They come and go together: a stranger has deleted the one and not the other.
+func (s *shift) letGo(ctx context.Context, hash string) error {
+	key := s.keys.hold(hash)
+	got, err := call.Do(ctx, s.client, "read who holds a key", func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return s.client.KV.Get(ctx, key)
+	})
+	if err != nil || len(got.Kvs) == 0 {
+		return err
+	}
+	hold := got.Kvs[0]
+	_, err = call.Do(ctx, s.client, "let go of a key", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return s.client.KV.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(key), "=", hold.ModRevision),
+				clientv3.Compare(clientv3.CreateRevision(s.keys.claims()+string(hold.Value)), "=", 0)).
+			Then(clientv3.OpDelete(key)).
+			Commit()
+	})
+	return err
 }

@@ -45,13 +45,13 @@ type entry struct {
 	place    place
 	path     string
 	hash     uint64
-	mod      int64  // revision of the job's last write; 0 if only the claim is there
-	worker   string // who has claimed it, or ""
-	claim    int64  // revision of the claim
-	asOf     int64  // revision of the read that it comes from: what happened before is in it
-	doubt    int64  // revision at which it was not to be had: not before that is applied is it looked at again
-	after    time.Time
-	failures int       // to claim it, without a visible reason
+	mod      int64     // revision of the job's last write; 0 if only the claim is there
+	worker   string    // who has claimed it, or ""
+	claim    int64     // revision of the claim
+	asOf     int64     // revision of the read that it comes from: what happened before is in it
+	failures int       // to claim it
+	doubt    int64     // revision of the last one
+	after    time.Time // it is left alone until then: see failed
 	left     time.Time // since when it has been left to another worker
 	leftTo   string
 }

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -490,4 +491,28 @@ func TestBadArgumentsOfWorkAreNamed(t *testing.T) {
 			t.Errorf("want an error that names %q, got %v", want, err)
 		}
 	}
+}
+
+// A claim and the hold of its ordering key come and go together, unless somebody deletes one by hand.
+func TestAnOrderingKeyWhoseClaimWasDeletedByAStrangerIsFreeAgain(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"q"
+	q := queue.New[string](cli, name, nil)
+	push(t, q, "a", &queue.PushOptions{Key: "k"})
+	deliveries := make(chan *queue.Delivery[string], 4)
+	workBeside(t, q, nil, func(_ context.Context, d *queue.Delivery[string]) error {
+		deliveries <- d
+		return nil
+	})
+	etcdtest.Receive(t, soon, "the first", deliveries)
+	emptied(t, cli, name)
+	hold := sha256.Sum256([]byte("k"))
+	if _, err := cli.Put(t.Context(), fmt.Sprintf("%skeys/%x", root(name), hold[:8]), "100/660d3f518476a-19f3kqkj"); err != nil {
+		t.Fatal(err)
+	}
+	push(t, q, "b", &queue.PushOptions{Key: "k"})
+	if d := etcdtest.Receive(t, soon, "the second", deliveries); d.Item != "b" {
+		t.Errorf("%q was delivered", d.Item)
+	}
+	emptied(t, cli, name)
 }

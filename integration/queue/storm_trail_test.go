@@ -20,7 +20,9 @@ import (
 )
 
 // stormLost says that a call found its claim lost, and nothing in doubt.
-func stormLost(err error) bool { return errors.Is(err, fence.ErrLost) && !errors.Is(err, queue.ErrUnknown) }
+func stormLost(err error) bool {
+	return errors.Is(err, fence.ErrLost) && !errors.Is(err, queue.ErrUnknown)
+}
 
 // stormTrail writes down all that etcd does under a queue's root.
 type stormTrail struct {
