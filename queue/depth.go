@@ -46,12 +46,11 @@ func (d *depth) admit(ctx context.Context, n int, count func(ctx context.Context
 		admitted, known = d.known(n) // somebody else was at it, perhaps
 	}
 	if !known {
-		began := time.Now()
 		there, err := count(ctx)
 		if err != nil {
 			return 0, err
 		}
-		admitted = d.learn(there, began, n)
+		admitted = d.learn(there, n)
 	}
 	if admitted == 0 {
 		return 0, ErrFull
@@ -69,17 +68,17 @@ func (d *depth) known(n int) (admitted int, known bool) {
 	return d.takeLocked(n), true
 }
 
-// learn takes in a count that began at a time, and returns how many of n jobs it admits.
-func (d *depth) learn(there int, began time.Time, n int) int {
+// learn takes in a count, and returns how many of n jobs it admits.
+func (d *depth) learn(there, n int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.left = d.allowance(d.most - there)
 	d.full = d.left == 0
+	holds := countHolds
 	if d.full {
-		d.until = time.Now().Add(fullHolds) // since now: a count that takes long is made seldom
-	} else {
-		d.until = began.Add(countHolds)
+		holds = fullHolds
 	}
+	d.until = time.Now().Add(holds) // since its end: counts that take long are shared all the more
 	return d.takeLocked(n)
 }
 

@@ -149,7 +149,7 @@ const (
 
 // size is how large a draft is in a request, at most.
 func (d draft) size(l layout) int {
-	const longestLocal = clockDigits + len("-") + 8 + 16 + len("-d") + len(".") + 16
+	const longestLocal = clockDigits + len("-") + 8 + 16 + len("-d") + len(".") + hashDigits
 	path := len("000/") + longestLocal
 	n := len(l) + len("work/jobs/") + path
 	size := 2*(n+overhead) + len(d.value)

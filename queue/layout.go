@@ -78,13 +78,16 @@ func stemOf(clock int64, producer string) string {
 	return string(append(b, producer...))
 }
 
+// hashDigits is how many hexadecimal digits stand for an ordering key.
+const hashDigits = 16
+
 // keyHash is what stands for an ordering key in names of keys: two that share it merely wait for each other.
 func keyHash(key string) string {
 	if key == "" {
 		return ""
 	}
 	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:hashDigits/2])
 }
 
 // path is the place as the end of a key: sorted as strings, paths are in the order of the line.
@@ -131,17 +134,20 @@ func parsePlace(path string) (place, error) {
 		return p, errPlace
 	}
 	p.priority = MaxPriority + 1 - int(n) //nolint:gosec // three digits
-	local, p.key, _ = strings.Cut(local, ".")
+	local, p.key, ok = strings.Cut(local, ".")
+	if ok && (len(p.key) != hashDigits || !isHex(p.key)) {
+		return place{}, errPlace
+	}
 	p.stem, p.delayed = strings.CutSuffix(local, "-d")
 	clock, producer, ok := strings.Cut(p.stem, "-")
-	if !ok || len(clock) != clockDigits || producer == "" || strings.ContainsAny(producer, "/-") {
-		return p, errPlace
-	}
-	if _, err := strconv.ParseInt(clock, 16, 64); err != nil {
-		return p, errPlace
+	if !ok || len(clock) != clockDigits || !isHex(clock) || producer == "" || strings.ContainsAny(producer, "/-") {
+		return place{}, errPlace
 	}
 	if p.path() != path {
-		return p, errPlace
+		return place{}, errPlace
 	}
 	return p, nil
 }
+
+// isHex reports whether s has none but the digits that we write: another way to write a clock is another place in line.
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
