@@ -8,7 +8,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/internal/boottime"
-	"github.com/etcdkit/etcdkit/internal/call"
 )
 
 const (
@@ -45,8 +44,9 @@ func newMemory(remember time.Duration) *memory {
 	return w
 }
 
-// take returns a lease for n keys that are about to be written, or none if n is 0 or nothing is remembered. ctx bounds it.
-func (w *memory) take(ctx context.Context, client *clientv3.Client, n int) (clientv3.LeaseID, error) {
+// take returns a lease for n keys that are about to be written, or none if n is 0 or nothing is remembered. grant is called for a new one, by one at
+// a time. ctx bounds it.
+func (w *memory) take(ctx context.Context, n int, grant func(ctx context.Context, ttl int64) (clientv3.LeaseID, error)) (clientv3.LeaseID, error) {
 	if n == 0 || w.slice == 0 {
 		return clientv3.NoLease, nil
 	}
@@ -63,16 +63,14 @@ func (w *memory) take(ctx context.Context, client *clientv3.Client, n int) (clie
 		return id, nil
 	}
 	began := w.now() // before the lease can begin to run
-	resp, err := call.Do(ctx, client, "grant a lease", func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
-		return client.Grant(ctx, w.ttl)
-	})
+	id, err := grant(ctx, w.ttl)
 	if err != nil {
 		return clientv3.NoLease, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lease, w.until, w.left = resp.ID, began.Add(w.slice), leaseKeys-n
-	return resp.ID, nil
+	w.lease, w.until, w.left = id, began.Add(w.slice), leaseKeys-n
+	return id, nil
 }
 
 // current returns the lease in use if it has room for n more.

@@ -58,6 +58,17 @@ func (q *Queue[T]) count(ctx context.Context) (int, error) {
 	return int(resp.Count), nil
 }
 
+// grant grants a lease for so many seconds. One whose answer is lost is granted again, and the first expires by itself.
+func (q *Queue[T]) grant(ctx context.Context, ttl int64) (clientv3.LeaseID, error) {
+	resp, err := call.Do(ctx, q.client, "grant a lease", func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+		return q.client.Grant(ctx, ttl)
+	})
+	if err != nil {
+		return clientv3.NoLease, err
+	}
+	return resp.ID, nil
+}
+
 // cut returns how many of the first drafts go into one transaction, at least one.
 func cut(drafts []draft, l layout) int {
 	size, named := 0, false
@@ -135,7 +146,7 @@ func (r request) operations(l layout, lease clientv3.LeaseID) (cmps []clientv3.C
 // is likely to be on its way. So there are no such ways for it, unless Options.DedupFor is negative.
 func (q *Queue[T]) commit(ctx context.Context, r request) (perhaps bool, err error) {
 	for lost := 1; ; lost++ {
-		lease, err := q.memory.take(ctx, q.client, r.named)
+		lease, err := q.memory.take(ctx, r.named, q.grant)
 		if err != nil {
 			return perhaps, err
 		}
