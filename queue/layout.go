@@ -45,7 +45,7 @@ const MaxPriority = 99
 // rank writes a priority so that the highest comes first.
 func rank(priority int) string {
 	n := MaxPriority + 1 - priority
-	return string([]byte{'0' + byte(n/100), '0' + byte(n/10%10), '0' + byte(n%10)}) //nolint:gosec // 1 to 199
+	return string([]byte{'0' + byte(n/100), '0' + byte(n/10%10), '0' + byte(n%10)})
 }
 
 // mostSlots bounds Concurrency and Prefetch.
@@ -133,7 +133,7 @@ func parsePlace(path string) (place, error) {
 	if err != nil || n < 1 || n > 2*MaxPriority+1 {
 		return p, errPlace
 	}
-	p.priority = MaxPriority + 1 - int(n) //nolint:gosec // three digits
+	p.priority = MaxPriority + 1 - int(n)
 	local, p.key, ok = strings.Cut(local, ".")
 	if ok && (len(p.key) != hashDigits || !isHex(p.key)) {
 		return place{}, errPlace

@@ -64,6 +64,7 @@ func TestBatchesFitIntoWhatEtcdTakes(t *testing.T) {
 		{queue.MaxItem, 3, false, 3},
 		{queue.MaxItem, 2, true, 2},
 		{(3<<19 - 4<<10) / 128, 128, false, 2},
+		{3<<18 - 200, 2, false, 2}, // with their keys a little more than etcd takes
 	} {
 		t.Run(fmt.Sprintf("size=%d/jobs=%d/id=%t", c.size, c.jobs, c.id), func(t *testing.T) {
 			t.Parallel()
