@@ -27,7 +27,7 @@ func (g *grants) grant(_ context.Context, ttl int64) (clientv3.LeaseID, error) {
 
 func TestALeaseOutlivesAllItsMarksByWhatWasPromised(t *testing.T) {
 	for _, remember := range []time.Duration{1, time.Second, 1500 * time.Millisecond, time.Minute, 5 * time.Minute, 24 * time.Hour} {
-		w, g, now := newWindow(remember), &grants{}, boottime.Instant(0)
+		w, g, now := newMemory(remember), &grants{}, boottime.Instant(0)
 		w.now = func() boottime.Instant { return now }
 		granted := now
 		for n := range 3 {
@@ -52,7 +52,7 @@ func TestALeaseOutlivesAllItsMarksByWhatWasPromised(t *testing.T) {
 }
 
 func TestALeaseIsForSoManyMarks(t *testing.T) {
-	w, g := newWindow(time.Hour), &grants{}
+	w, g := newMemory(time.Hour), &grants{}
 	for range 20 {
 		if _, err := w.take(t.Context(), 125, g.grant); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestALeaseIsForSoManyMarks(t *testing.T) {
 }
 
 func TestWithoutMarksThereAreNoLeases(t *testing.T) {
-	for _, w := range []*window{newWindow(-1), newWindow(time.Hour)} {
+	for _, w := range []*memory{newMemory(-1), newMemory(time.Hour)} {
 		n := 1
 		if w.slice > 0 {
 			n = 0
@@ -76,7 +76,7 @@ func TestWithoutMarksThereAreNoLeases(t *testing.T) {
 }
 
 func TestALeaseThatIsGoneIsNotUsedAgain(t *testing.T) {
-	w, g := newWindow(time.Hour), &grants{}
+	w, g := newMemory(time.Hour), &grants{}
 	first, _ := w.take(t.Context(), 1, g.grant)
 	w.drop(first)
 	second, _ := w.take(t.Context(), 1, g.grant)
@@ -89,7 +89,7 @@ func TestALeaseThatIsGoneIsNotUsedAgain(t *testing.T) {
 
 func TestPushesAtOnceShareALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, g, hold := newWindow(time.Hour), &grants{}, make(chan struct{})
+		w, g, hold := newMemory(time.Hour), &grants{}, make(chan struct{})
 		slow := func(ctx context.Context, ttl int64) (clientv3.LeaseID, error) {
 			<-hold
 			return g.grant(ctx, ttl)
