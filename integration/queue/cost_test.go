@@ -18,6 +18,9 @@ import (
 // costName is a queue of the test's own.
 func costName(t *testing.T) string { return strings.TrimSuffix(etcdtest.Prefix(t), "/") }
 
+// costKeys is the prefix of a queue's keys of one kind, of those that workers watch.
+func costKeys(name, kind string) string { return queue.Root + name + "//" + "work/" + kind + "/" }
+
 // costFill puts jobs from to to-1, whose items are these numbers, 128 at a time: as a producer would whose clock was so far off and went
 // on by a microsecond a job.
 func costFill(t *testing.T, cli *clientv3.Client, name string, from, to int, off time.Duration) {
@@ -31,7 +34,7 @@ func costFill(t *testing.T, cli *clientv3.Client, name string, from, to int, off
 	for from < to {
 		ops := make([]clientv3.Op, min(128, to-from))
 		for i := range ops {
-			key := fmt.Sprintf("%s%s//work/jobs/100/%013x-cost0000%s", queue.Root, name, clock+int64(i), mark)
+			key := fmt.Sprintf("%s100/%013x-cost0000%s", costKeys(name, "jobs"), clock+int64(i), mark)
 			ops[i] = clientv3.OpPut(key, fmt.Sprintf("\n%d", from+i))
 		}
 		if _, err := cli.Txn(ctx).Then(ops...).Commit(); err != nil {
@@ -62,10 +65,10 @@ func costWork(
 	return end
 }
 
-// costWorker waits until so many workers are there.
+// costWorkers waits until so many workers are there.
 func costWorkers(t *testing.T, cli *clientv3.Client, name string, n int) {
 	t.Helper()
-	etcdtest.WaitKeys(t, 10*time.Second, cli, queue.Root+name+"//work/workers/", n)
+	etcdtest.WaitKeys(t, 10*time.Second, cli, costKeys(name, "workers"), n)
 }
 
 // costQuiet fails the test unless the worker asks etcd for nothing but what keeps its session and shows that its watch is alive. What it
@@ -101,7 +104,7 @@ func TestAWorkerWithoutWorkMakesNoCalls(t *testing.T) {
 		name, oracle := costName(t), etcdtest.Client(t)
 		costFill(t, oracle, name, 0, 500, -time.Minute)
 		costWork(t, cli, name, &queue.WorkOptions{Concurrency: 8}, idle)
-		etcdtest.WaitKeys(t, 20*time.Second, oracle, queue.Root+name+"//work/jobs/", 0)
+		etcdtest.WaitKeys(t, 20*time.Second, oracle, costKeys(name, "jobs"), 0)
 		costQuiet(t, calls, during)
 	})
 	t.Run("delayed", func(t *testing.T) {
@@ -134,9 +137,9 @@ func TestAWorkerWithoutWorkMakesNoCalls(t *testing.T) {
 				}
 				return ctx.Err()
 			})
-		etcdtest.WaitKeys(t, 10*time.Second, oracle, queue.Root+name+"//work/claims/", jobs)
+		etcdtest.WaitKeys(t, 10*time.Second, oracle, costKeys(name, "claims"), jobs)
 		costWork(t, cli, name, nil, func(_ context.Context, d *queue.Delivery[int]) error {
-			if ctx := t.Context(); ctx.Err() == nil {
+			if t.Context().Err() == nil { // or else the other has given it back, at the test's end
 				t.Errorf("job %d was delivered while another has it", d.Item)
 			}
 			return nil
@@ -165,7 +168,7 @@ func TestAJobCostsAFractionOfATransaction(t *testing.T) { // not beside other te
 		handled <- d.Item
 		return nil
 	})
-	none := func() { etcdtest.WaitKeys(t, 20*time.Second, oracle, queue.Root+name+"//work/jobs/", 0) }
+	none := func() { etcdtest.WaitKeys(t, 20*time.Second, oracle, costKeys(name, "jobs"), 0) }
 	none()
 	calls.Reset()
 	costFill(t, oracle, name, 2*handlers, len(once), -time.Second)
@@ -181,7 +184,7 @@ func TestAJobCostsAFractionOfATransaction(t *testing.T) { // not beside other te
 			t.Errorf("job %d was delivered %d times", n, c)
 		}
 	}
-	// With more than a third more than the least, which is a claim and an acknowledgement a round, each by itself.
+	// The least is a claim and an acknowledgement a round.
 	if n := counts["Txn"]; n >= 6*rounds {
 		t.Errorf("%d jobs by %d handlers cost %d transactions, want less than %d", jobs, handlers, n, 6*rounds)
 	}
