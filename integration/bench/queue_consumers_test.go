@@ -95,7 +95,7 @@ func dequeueAll(b *testing.B, c *etcdtest.Cluster, l *line, another func()) {
 }
 
 // BenchmarkQueueIdle is a job that is pushed while 16 workers have nothing to do, 200 a second by four producers, until a handler has it.
-// wasted-% is as in BenchmarkQueueConsumers: idle workers must not all run for the same job. What is compared are rpcs/job and p50-ns.
+// wasted-% is as in BenchmarkQueueConsumers: idle workers must not all run for the same job. The time of an operation is the producers'.
 func BenchmarkQueueIdle(b *testing.B) {
 	const producers = 4
 	c := etcdtest.New(b, nil)
