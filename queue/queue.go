@@ -67,6 +67,7 @@ type Queue[T any] struct {
 	producer *producer
 	memory   *memory // of the IDs that are pushed
 	depth    *depth
+	counted  counted
 }
 
 // New returns the queue of a name, which is a path: not empty, without a slash at its end, "..", empty inner segments and control
