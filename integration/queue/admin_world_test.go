@@ -115,6 +115,15 @@ func (w *adminWorld) many(keys map[string]string) {
 	}
 }
 
+// adminOwn is a queue in an etcd of its own, on a client whose calls can fail.
+func adminOwn(t *testing.T) (*etcdtest.Calls, *adminWorld) {
+	t.Helper()
+	cluster, calls := etcdtest.New(t, nil), &etcdtest.Calls{}
+	w := &adminWorld{t: t, cli: cluster.Client(), name: "mail", root: queue.Root + "mail//"}
+	w.q = w.on(cluster.Dial(clientv3.Config{DialOptions: calls.DialOptions()}))
+	return calls, w
+}
+
 // adminCalls is a client whose calls are counted and can fail.
 func adminCalls(t *testing.T) (*etcdtest.Calls, *clientv3.Client) {
 	t.Helper()

@@ -246,8 +246,7 @@ func TestPurgeLeavesWhatIsInFlightAndWhatComesLater(t *testing.T) {
 
 func TestAPurgeThatIsInterruptedSaysHowFarItCame(t *testing.T) {
 	t.Parallel()
-	calls, client := adminCalls(t)
-	w := adminQueue(t, client)
+	calls, w := adminOwn(t)
 	keys := map[string]string{}
 	for range 1000 {
 		keys["work/jobs/100/"+w.stem(time.Now())] = "\n"
@@ -283,8 +282,7 @@ func (w *adminWorld) revision() int64 {
 // While it is purged, etcd is compacted, and more comes.
 func TestACompactionDoesNotHavePurgeDeleteWhatCameLater(t *testing.T) {
 	t.Parallel()
-	calls, client := adminCalls(t)
-	w := adminQueue(t, client)
+	calls, w := adminOwn(t)
 	keys := map[string]string{}
 	for range 500 {
 		keys["work/jobs/100/"+w.stem(time.Now())] = "\n"
