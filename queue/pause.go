@@ -39,7 +39,7 @@ func (q *Queue[T]) Pause(ctx context.Context, reason string) error {
 		return fmt.Errorf("queue %q: pause: %w", q.name, err)
 	}
 	_, err = call.Do(ctx, q.client, "pause", func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		return q.client.KV.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).Then(clientv3.OpPut(key, string(value))).Commit()
+		return q.client.KV.Txn(ctx).If(absent(key)).Then(clientv3.OpPut(key, string(value))).Commit()
 	})
 	if err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)

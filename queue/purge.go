@@ -70,6 +70,6 @@ func (q *Queue[T]) purgeOp(kv *mvccpb.KeyValue) clientv3.Op {
 	// The revision of its creation, since one whose record was rewritten is the same job.
 	return clientv3.OpTxn([]clientv3.Cmp{
 		clientv3.Compare(clientv3.CreateRevision(key), "=", kv.CreateRevision),
-		clientv3.Compare(clientv3.CreateRevision(q.keys.claims()+path), "=", 0),
+		absent(q.keys.claims() + path),
 	}, then, []clientv3.Op{clientv3.OpGet(key, clientv3.WithKeysOnly())})
 }

@@ -26,7 +26,7 @@ func (q *Queue[T]) Redrive(ctx context.Context, ids ...string) (int, error) {
 
 // revival is what puts a dead letter back.
 func (q *Queue[T]) revival(l letter) mourned {
-	at := place{priority: l.place.priority, stem: stemOf(q.producer.take(1), q.producer.id), key: keyHash(l.record.Key)}
+	at := place{priority: l.place.priority, stem: q.producer.stem(q.producer.take(1)), key: keyHash(l.record.Key)}
 	r := record{ID: l.id, Key: l.record.Key, Pushed: l.record.Pushed, Trace: l.record.Trace, Item: l.record.Item}
 	if r.Pushed.IsZero() && l.place.stem != "" {
 		r.Pushed = l.place.at()
@@ -41,7 +41,7 @@ func (q *Queue[T]) revival(l letter) mourned {
 	}
 	if !generated(l.id) {
 		marker := q.keys.waiting(l.id)
-		m.cmps = append(m.cmps, clientv3.Compare(clientv3.CreateRevision(marker), "=", 0))
+		m.cmps = append(m.cmps, absent(marker))
 		m.then = append(m.then, clientv3.OpPut(marker, at.path()))
 		m.size += 2*len(marker) + len(job)
 	}
