@@ -2,7 +2,6 @@ package configcli
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +51,7 @@ Exit codes:
 // run makes a function of a use what a command does.
 func run(f *flags, fn func(ctx context.Context, u *use, args []string) error) func(c *cobra.Command, args []string) error {
 	return func(c *cobra.Command, args []string) (err error) {
-		if err := f.check(); err != nil {
+		if err := f.Check(); err != nil {
 			return exit.Usage(err)
 		}
 		ctx, stop := exit.Interruptible(c.Context())
@@ -67,19 +66,6 @@ func run(f *flags, fn func(ctx context.Context, u *use, args []string) error) fu
 		}
 		return explain(ctx, c, err)
 	}
-}
-
-// arguments takes positional arguments by their names; those from the one numbered required on may be left out.
-func arguments(required int, names ...string) cobra.PositionalArgs {
-	return exit.Arguments(func(_ *cobra.Command, args []string) error {
-		switch {
-		case len(args) < required:
-			return fmt.Errorf("%s is missing", names[len(args)])
-		case len(args) > len(names):
-			return fmt.Errorf("unexpected argument %q", args[len(names)])
-		}
-		return nil
-	})
 }
 
 // now is the clock.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 )
 
 func newDelete(f *flags) *cobra.Command {
@@ -18,7 +20,7 @@ they are started anew, and those with a copy on disk then too.
 
 JSON: changed, and the version as in history.`,
 		Example: `  etcdkit config delete /config/prod/mail/limits --reason "not read by anybody since 4.2"`,
-		Args:    arguments(1, "KEY"),
+		Args:    cli.Arguments(1, "KEY"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			key := u.named(args[0])
 			v, err := u.find(ctx, key, 0, 0, time.Time{})
@@ -26,8 +28,8 @@ JSON: changed, and the version as in history.`,
 				return err
 			}
 			if !by.yes {
-				u.say("%s: %s", key, described(v))
-				if err := u.confirm(ctx, fmt.Sprintf("Delete %s?", key)); err != nil {
+				u.Say("%s: %s", key, described(v))
+				if err := u.Confirm(ctx, fmt.Sprintf("Delete %s?", key)); err != nil {
 					return err
 				}
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
@@ -24,7 +25,7 @@ Sealed values are shown as such, unless there is a keyring for them.
 JSON: key, a and b (the versions), same, format, paths (path, old, new) of documents, lines.`,
 		Example: `  etcdkit config diff /config/prod/mail/limits
   etcdkit config diff /config/prod/mail/limits 3 5`,
-		Args: arguments(1, "KEY", "VERSION", "VERSION"),
+		Args: cli.Arguments(1, "KEY", "VERSION", "VERSION"),
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		var numbers [2]int64
@@ -67,12 +68,12 @@ func (u *use) diff(ctx context.Context, key string, a, b int64) error {
 		}
 	}
 	d := config.DiffValues(plain[0], plain[1])
-	if u.json() {
+	if u.JSON {
 		u.emit(diffFacts(key, versions[0].Number, versions[1].Number, d))
 		return nil
 	}
 	if d.Same {
-		u.say("%s: versions %d and %d are the same", key, versions[0].Number, versions[1].Number)
+		u.Say("%s: versions %d and %d are the same", key, versions[0].Number, versions[1].Number)
 		return nil
 	}
 	for i, mark := range []string{"---", "+++"} {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 )
 
 func newEdit(f *flags) *cobra.Command {
@@ -27,7 +29,7 @@ there is a keyring for it.
 
 JSON: changed, and the version as in history.`,
 		Example: `  EDITOR=nano etcdkit config edit /config/prod/mail/limits --reason "black friday"`,
-		Args:    arguments(1, "KEY"),
+		Args:    cli.Arguments(1, "KEY"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			return u.edit(ctx, u.named(args[0]), &source{force: force, seal: seal}, &by)
 		}),
@@ -61,7 +63,7 @@ func (u *use) edit(ctx context.Context, key string, from *source, by *changer) (
 			err = failed
 		}
 	}()
-	if err := d.edit(u.terminal); err != nil {
+	if err := d.edit(u.Terminal); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(d.path)
@@ -72,7 +74,7 @@ func (u *use) edit(ctx context.Context, key string, from *source, by *changer) (
 		if h.exists {
 			u.done(h.Version, false)
 		} else {
-			u.say("%s: there is still none", key)
+			u.Say("%s: there is still none", key)
 		}
 		return nil
 	}
@@ -142,11 +144,11 @@ func extension(key string, text []byte) string {
 func (d draft) remove() error { return os.RemoveAll(d.dir) }
 
 // edit runs the editor of whoever sits there.
-func (d draft) edit(t *terminal) error {
+func (d draft) edit(t *cli.Terminal) error {
 	editor := cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi")
 	// The variable holds a command with its flags, as git has it.
 	cmd := exec.Command("sh", "-c", editor+` "$1"`, editor, d.path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.in, t.to, t.to
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.In, t.To, t.To
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("the editor %q: %w; nothing was changed", editor, err)
 	}

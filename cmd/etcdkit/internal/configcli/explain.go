@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/config"
 	"github.com/etcdkit/etcdkit/retry"
@@ -29,7 +30,7 @@ func explain(ctx context.Context, c *cobra.Command, err error) error {
 	root := c.Root().Name() + " config"
 	written := ""
 	switch {
-	case c.Flags().Lookup("author") == nil || errors.As(err, new(connectError)): // it writes nothing, or could not yet
+	case c.Flags().Lookup("author") == nil || errors.As(err, new(cli.ConnectError)): // it writes nothing, or could not yet
 	case c.Name() == "rollout":
 		written = "it may have begun: see " + root + " rollout status"
 	default:
@@ -89,5 +90,5 @@ func plainly(text string) string {
 	for ofPackage.MatchString(text) {
 		text = ofPackage.ReplaceAllString(text, "$1")
 	}
-	return visible(strings.TrimSpace(text))
+	return cli.Visible(strings.TrimSpace(text))
 }

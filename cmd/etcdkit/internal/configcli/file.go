@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/config"
 )
 
@@ -18,13 +19,13 @@ text, but for the revision. The prefix may be left out where --env is given. Sea
 
 JSON, one object a key: key, revision, value or valueBase64.`,
 		Example: `  etcdkit config export /config/prod > prod.yaml`,
-		Args:    arguments(0, "PREFIX"),
+		Args:    cli.Arguments(0, "PREFIX"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			prefix, err := u.below(args)
 			if err != nil {
 				return err
 			}
-			if !u.json() {
+			if !u.JSON {
 				return u.store.Export(ctx, prefix, u.raw)
 			}
 			l, err := u.store.At(ctx, prefix, 0)
@@ -35,8 +36,8 @@ JSON, one object a key: key, revision, value or valueBase64.`,
 				u.emit(struct {
 					Key      string `json:"key"`
 					Revision int64  `json:"revision"`
-					jsonValue
-				}{e.Key, e.Revision, valueFacts(e.Value)})
+					cli.Value
+				}{e.Key, e.Revision, cli.ValueOf(e.Value)})
 			}
 			return nil
 		}),
@@ -58,7 +59,7 @@ another one.
 JSON: as that of promote.`,
 		Example: `  etcdkit config import prod.yaml --dry-run
   etcdkit config import prod.yaml --yes --reason "release 4.2"`,
-		Args: arguments(1, "FILE"),
+		Args: cli.Arguments(1, "FILE"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			if to != "" {
 				to = u.prefix(to)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/config"
 	"github.com/etcdkit/etcdkit/retry"
@@ -34,7 +35,7 @@ JSON: key, version, revision, kind, author, reason, time, size, sealed, and valu
 		Example: `  etcdkit config get /config/prod/mail/limits
   etcdkit config get /config/prod/mail/limits --version 3
   etcdkit config get /config/prod/mail/limits --at 3h`,
-		Args: arguments(1, "KEY"),
+		Args: cli.Arguments(1, "KEY"),
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		given := 0
@@ -84,16 +85,16 @@ func (u *use) get(ctx context.Context, key string, version, revision int64, at t
 	if err != nil {
 		return err
 	}
-	if u.json() {
+	if u.JSON {
 		u.emit(struct {
 			jsonVersion
 			Sealed bool `json:"sealed,omitempty"` // in etcd
-			jsonValue
-		}{versionFacts(v), sealed, valueFacts(plain)})
+			cli.Value
+		}{versionFacts(v), sealed, cli.ValueOf(plain)})
 		return nil
 	}
-	if u.verbose {
-		u.say("%s: %s", key, described(v))
+	if u.Verbose {
+		u.Say("%s: %s", key, described(v))
 	}
 	if u.out.Moving() { // a terminal
 		if !utf8.Valid(plain) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 )
 
@@ -23,7 +24,7 @@ deleted, malformed), author, reason, time, of (the version that was rolled back 
 (changes before it that are not known), omitted (the value was too large to be kept), gone (the key did not
 exist), size in bytes.`,
 		Example: `  etcdkit config history /config/prod/mail/limits -n 5`,
-		Args:    arguments(1, "KEY"),
+		Args:    cli.Arguments(1, "KEY"),
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if most < 0 {
@@ -46,16 +47,16 @@ func (u *use) history(ctx context.Context, key string, most int) error {
 	}
 	rows := make([][]string, len(versions))
 	for i, v := range versions {
-		if u.json() {
+		if u.JSON {
 			u.emit(versionFacts(v))
 			continue
 		}
 		rows[i] = []string{
-			strconv.FormatInt(v.Number, 10), strconv.FormatInt(v.Revision, 10), ago(v.Time), string(v.Kind), v.Author, remarks(v),
+			strconv.FormatInt(v.Number, 10), strconv.FormatInt(v.Revision, 10), cli.Ago(v.Time), string(v.Kind), v.Author, remarks(v),
 		}
 	}
-	if !u.json() {
-		table(u.out, []string{"VERSION", "REVISION", "WHEN", "KIND", "AUTHOR", "REASON"}, rows)
+	if !u.JSON {
+		cli.Table(u.out, []string{"VERSION", "REVISION", "WHEN", "KIND", "AUTHOR", "REASON"}, rows)
 	}
 	return nil
 }

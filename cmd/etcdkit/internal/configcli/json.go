@@ -1,41 +1,21 @@
 package configcli
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
-	"unicode/utf8"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/config"
 )
 
 // emit prints an object in a line.
 func (u *use) emit(v any) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		u.say("%v", err) // nothing that cannot be marshalled is given to it
+	line, err := cli.Line(v)
+	if err != nil {
+		u.Say("%v", err) // nothing that cannot be marshalled is given to it
 		return
 	}
-	u.out.Print(string(bytes.TrimSuffix(b.Bytes(), []byte("\n"))))
-}
-
-// jsonValue is a value: as text if it is UTF-8, and else in base64.
-type jsonValue struct {
-	Value  *string `json:"value,omitempty"`
-	Base64 []byte  `json:"valueBase64,omitempty"`
-}
-
-func valueFacts(value []byte) jsonValue {
-	switch {
-	case value == nil:
-		return jsonValue{}
-	case !utf8.Valid(value):
-		return jsonValue{Base64: value}
-	}
-	text := string(value)
-	return jsonValue{Value: &text}
+	u.out.Print(line)
 }
 
 // jsonVersion is an entry of a key's history.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/config"
 )
 
@@ -17,7 +18,7 @@ func newList(f *flags) *cobra.Command {
 
 JSON, one object a key: key, revision (of its last write), created (the revision), writes (since then).`,
 		Example: `  etcdkit config list /config/prod`,
-		Args:    arguments(0, "PREFIX"),
+		Args:    cli.Arguments(0, "PREFIX"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			prefix, err := u.below(args)
 			if err != nil {
@@ -37,7 +38,7 @@ JSON, one object a key: key, revision (of its last write), created (the revision
 func (u *use) list(l config.Listing) {
 	rows := make([][]string, len(l.Entries))
 	for i, e := range l.Entries {
-		if u.json() {
+		if u.JSON {
 			u.emit(struct {
 				Key      string `json:"key"`
 				Revision int64  `json:"revision"`
@@ -49,10 +50,10 @@ func (u *use) list(l config.Listing) {
 		rows[i] = []string{e.Key, strconv.FormatInt(e.Revision, 10), strconv.FormatInt(e.Writes, 10)}
 	}
 	switch {
-	case u.json():
+	case u.JSON:
 	case len(rows) == 0:
-		u.say("no keys")
+		u.Say("no keys")
 	default:
-		table(u.out, []string{"KEY", "REVISION", "WRITES"}, rows)
+		cli.Table(u.out, []string{"KEY", "REVISION", "WRITES"}, rows)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
 )
@@ -104,7 +105,7 @@ func (u *use) follow(key string, changes iter.Seq[config.Progress]) config.Progr
 
 // step shows a change of where a rollout stands.
 func (u *use) step(key string, old, p config.Progress, first bool) {
-	if u.json() {
+	if u.JSON {
 		is, was := progressFacts(key, p), progressFacts(key, old)
 		was.Waiting, was.SoakLeft = is.Waiting, is.SoakLeft // that time passes is no change
 		if first || !reflect.DeepEqual(is, was) {
@@ -113,7 +114,7 @@ func (u *use) step(key string, old, p config.Progress, first bool) {
 		return
 	}
 	line := func(style screen.Style, format string, args ...any) {
-		u.out.Print(u.out.Paint(screen.Dim, now().Format(time.TimeOnly)) + "  " + u.out.Paint(style, visible(fmt.Sprintf(format, args...))))
+		u.out.Print(u.out.Paint(screen.Dim, now().Format(time.TimeOnly)) + "  " + u.out.Paint(style, cli.Visible(fmt.Sprintf(format, args...))))
 	}
 	if first {
 		line(screen.Bold, "rollout %s of %s", p.Rollout, key)
@@ -131,7 +132,7 @@ func (u *use) step(key string, old, p config.Progress, first bool) {
 			line(screen.Red, "%s has failed with it", id)
 		}
 	}
-	if u.verbose {
+	if u.Verbose {
 		for _, id := range p.Applied {
 			if !slices.Contains(old.Applied, id) {
 				line(screen.Plain, "%s has applied it", id)
@@ -175,7 +176,7 @@ func standing(p config.Progress) string {
 	case p.Soaking:
 		text += fmt.Sprintf("; soak, %d s left", int(math.Ceil(p.SoakLeft.Seconds())))
 	case p.Waiting != "":
-		text += "; waiting: " + visible(p.Waiting)
+		text += "; waiting: " + cli.Visible(p.Waiting)
 	}
 	return text
 }
@@ -189,7 +190,7 @@ func newRolloutStatus(f *flags) *cobra.Command {
 --follow it is shown until the rollout has ended, without driving it.
 
 JSON: as that of rollout, and soakLeft in seconds.`,
-		Args: arguments(1, "KEY"),
+		Args: cli.Arguments(1, "KEY"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			key := u.named(args[0])
 			r, err := u.store.Resume(ctx, key, nil)
@@ -237,13 +238,13 @@ func first(ctx context.Context, r *config.Rollout) (config.Progress, error) {
 
 // standing prints where a rollout stands.
 func (u *use) standing(key string, p config.Progress) {
-	if u.json() {
+	if u.JSON {
 		u.emit(progressFacts(key, p))
 		return
 	}
 	fact := func(what, text string) {
 		if text != "" {
-			u.out.Print("  " + u.out.Paint(screen.Dim, screen.Pad(what, 9)) + " " + visible(text))
+			u.out.Print("  " + u.out.Paint(screen.Dim, screen.Pad(what, 9)) + " " + cli.Visible(text))
 		}
 	}
 	u.out.Print(u.out.Paint(screen.Bold, key) + "  rollout " + p.Rollout)
@@ -259,7 +260,7 @@ func (u *use) standing(key string, p config.Progress) {
 	}
 	fact("by", by)
 	fact("applied", fmt.Sprintf("%d of %d that report", len(p.Applied), p.Reporting))
-	if u.verbose {
+	if u.Verbose {
 		fact("", strings.Join(p.Applied, ", "))
 	}
 	fact("awaited", strings.Join(p.Awaited, ", "))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/config"
@@ -76,7 +77,7 @@ JSON: changed, and the version as in history.`,
 		Example: `  etcdkit config put /config/prod/mail/limits '{"rate": 20}' --reason "black friday"
   etcdkit config put /config/prod/mail/limits --file limits.yaml --yes
   generate | etcdkit config put /config/prod/mail/limits - --yes --expect 1042`,
-		Args: arguments(1, "KEY", "VALUE"),
+		Args: cli.Arguments(1, "KEY", "VALUE"),
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := from.check(args[1:]); err != nil {
@@ -127,7 +128,7 @@ func (u *use) put(ctx context.Context, key string, value []byte, expected int64,
 	}
 	if h.exists && !h.same(value, stored) && !by.yes {
 		u.show(key, h, value, "the value to be put")
-		if err := u.confirm(ctx, "Overwrite "+key+"?"); err != nil {
+		if err := u.Confirm(ctx, "Overwrite "+key+"?"); err != nil {
 			return err
 		}
 	}
@@ -165,19 +166,19 @@ func (h held) same(value, stored []byte) bool {
 
 // show shows what would come in the place of what a key holds.
 func (u *use) show(key string, h held, value []byte, what string) {
-	u.say("--- %s, %s", key, described(h.Version))
-	u.say("+++ %s", what)
+	u.Say("--- %s, %s", key, described(h.Version))
+	u.Say("+++ %s", what)
 	d := config.DiffValues(h.plain, value)
 	if d.Same {
-		u.say("(the same, sealed or opened)")
+		u.Say("(the same, sealed or opened)")
 	}
-	printDiff(u.errs, d)
+	printDiff(u.Errs, d)
 }
 
 // done tells what came of a change of a key.
 func (u *use) done(v config.Version, changed bool) {
 	switch {
-	case u.json():
+	case u.JSON:
 		u.emit(jsonChange{versionFacts(v), changed})
 	case !changed:
 		u.out.Printf("%s: unchanged, version %d at revision %d", v.Key, v.Number, v.Revision)

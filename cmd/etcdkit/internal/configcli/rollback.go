@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/config"
 )
 
@@ -22,7 +23,7 @@ What would change is shown, and somebody has to agree; if the key changes meanwh
 JSON: changed, and the version as in history.`,
 		Example: `  etcdkit config history /config/prod/mail/limits
   etcdkit config rollback /config/prod/mail/limits 3 --reason "too many bounces"`,
-		Args: arguments(2, "KEY", "VERSION"),
+		Args: cli.Arguments(2, "KEY", "VERSION"),
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		version, err := parseVersion(args[1])
@@ -54,7 +55,7 @@ func (u *use) rollback(ctx context.Context, key string, version int64, by *chang
 	}
 	if !by.yes && !config.DiffValues(h.plain, plain).Same {
 		u.show(key, h, plain, described(old))
-		if err := u.confirm(ctx, fmt.Sprintf("Roll %s back to version %d?", key, version)); err != nil {
+		if err := u.Confirm(ctx, fmt.Sprintf("Roll %s back to version %d?", key, version)); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/config"
 )
@@ -56,7 +57,7 @@ cause, step, steps, percent or labels, reporting, applied, awaited, refused, fai
 		Example: `  etcdkit config rollout /config/prod/mail/limits --file limits.yaml --step 10%:30s --step 50%:1m --step 100%:1m
   etcdkit config rollout /config/prod/mail/limits '{"rate": 20}' --label canary=yes:5m --check ./error-rate.sh
   etcdkit config rollout resume /config/prod/mail/limits`,
-		Args: arguments(1, "KEY", "VALUE"),
+		Args: cli.Arguments(1, "KEY", "VALUE"),
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		switch {
@@ -107,9 +108,9 @@ func (u *use) rollout(ctx context.Context, key string, value []byte, f *rolloutF
 	if !f.yes {
 		u.show(key, h, value, "the value to be rolled out")
 		for i, s := range f.steps {
-			u.say("step %d: %s", i+1, stepText(s))
+			u.Say("step %d: %s", i+1, stepText(s))
 		}
-		if err := u.confirm(ctx, fmt.Sprintf("Roll it out in %s?", counted(len(f.steps), "step"))); err != nil {
+		if err := u.Confirm(ctx, fmt.Sprintf("Roll it out in %s?", counted(len(f.steps), "step"))); err != nil {
 			return err
 		}
 		plan.Expect = h.expect()
@@ -155,7 +156,7 @@ func lastLine(text []byte) string {
 	if i := bytes.LastIndexByte(text, '\n'); i >= 0 {
 		text = text[i+1:]
 	}
-	line := visible(strings.ToValidUTF8(string(text), " "))
+	line := cli.Visible(strings.ToValidUTF8(string(text), " "))
 	if len(line) > maxSaid {
 		line = strings.ToValidUTF8(line[:maxSaid], "") + "..."
 	}
@@ -171,7 +172,7 @@ func newRolloutResume(f *flags) *cobra.Command {
 paused waits to be continued.
 
 JSON: as that of rollout.`,
-		Args: arguments(1, "KEY"),
+		Args: cli.Arguments(1, "KEY"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			r, err := u.store.Resume(ctx, u.named(args[0]), check.checkOf())
 			if err != nil {
@@ -189,7 +190,7 @@ func newSteering(f *flags) []*cobra.Command {
 	var why string
 	steering := func(name, short, long, done string, do func(ctx context.Context, u *use, r *config.Rollout) (string, error)) *cobra.Command {
 		return &cobra.Command{
-			Use: name + " KEY", Short: short, Long: long + "\n\nJSON: key, rollout (its ID), done.", Args: arguments(1, "KEY"),
+			Use: name + " KEY", Short: short, Long: long + "\n\nJSON: key, rollout (its ID), done.", Args: cli.Arguments(1, "KEY"),
 			RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 				r, err := u.store.Resume(ctx, u.named(args[0]), nil)
 				if err != nil {
@@ -241,7 +242,7 @@ all. Instances that have refused the value are not passed over.`, "promoted",
 
 // steered tells that something was done to a rollout.
 func (u *use) steered(r *config.Rollout, done, note string) {
-	if u.json() {
+	if u.JSON {
 		u.emit(struct {
 			Key     string `json:"key"`
 			Rollout string `json:"rollout"`

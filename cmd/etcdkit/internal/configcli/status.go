@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
 )
@@ -23,7 +24,7 @@ failed with. Instances are programs that read the key with an Identity; who does
 JSON: key, version, revision and kind of what the key holds; rollout (the ID) if one is under way; instances, each
 with instance, labels, state (applied, refused, failed), revision and version of what the state is about, running
 (revision of what it runs; 0 is the default), rollout, reason, at, ttl in seconds.`,
-		Args: arguments(1, "KEY"),
+		Args: cli.Arguments(1, "KEY"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error { return u.status(ctx, u.named(args[0])) }),
 	}
 }
@@ -71,7 +72,7 @@ func (u *use) status(ctx context.Context, key string) error {
 	case !errors.Is(err, config.ErrNoRollout):
 		return err
 	}
-	if u.json() {
+	if u.JSON {
 		u.emit(statusFacts(key, v, absent, rollout, reports, numbers))
 		return nil
 	}
@@ -90,10 +91,10 @@ func (u *use) status(ctx context.Context, key string) error {
 	rows := make([][]string, len(reports))
 	for i, rep := range reports {
 		rows[i] = []string{
-			rep.Instance, stateOf(rep, v.Revision), runs(rep, numbers), rep.Rollout, ago(rep.At), rep.Reason,
+			rep.Instance, stateOf(rep, v.Revision), runs(rep, numbers), rep.Rollout, cli.Ago(rep.At), rep.Reason,
 		}
 	}
-	table(u.out, []string{"INSTANCE", "STATE", "RUNS", "ROLLOUT", "SINCE", "REASON"}, rows)
+	cli.Table(u.out, []string{"INSTANCE", "STATE", "RUNS", "ROLLOUT", "SINCE", "REASON"}, rows)
 	return nil
 }
 

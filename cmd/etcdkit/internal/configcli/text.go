@@ -5,76 +5,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/config"
 )
-
-// visible is a text that others have written as it can be shown in a line: it does nothing to a terminal.
-func visible(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == utf8.RuneError {
-			return ' '
-		}
-		return r
-	}, text)
-}
-
-// table prints rows below a header, in columns; those of numbers are aligned at the right.
-func table(s *screen.Screen, header []string, rows [][]string) {
-	widths, numbers := make([]int, len(header)), make([]bool, len(header))
-	for i, h := range header {
-		widths[i], numbers[i] = utf8.RuneCountInString(h), len(rows) > 0
-		for _, row := range rows {
-			row[i] = visible(row[i])
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-			if _, err := strconv.ParseInt(row[i], 10, 64); err != nil && row[i] != "" {
-				numbers[i] = false
-			}
-		}
-	}
-	line := func(cells []string) string {
-		var b strings.Builder
-		for i, cell := range cells {
-			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if numbers[i] {
-				b.WriteString(padding + cell)
-			} else {
-				b.WriteString(cell + padding)
-			}
-			b.WriteString("  ")
-		}
-		return strings.TrimRight(b.String(), " ")
-	}
-	s.Print(s.Paint(screen.Bold, line(header)))
-	for _, row := range rows {
-		s.Print(line(row))
-	}
-}
-
-const day = 24 * time.Hour
-
-// ago is a time as people say it.
-func ago(at time.Time) string {
-	d := now().Sub(at)
-	switch {
-	case at.IsZero():
-		return ""
-	case d < time.Second: // also what is ahead: clocks differ
-		return "now"
-	case d < time.Minute:
-		return fmt.Sprintf("%ds ago", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm ago", int(d.Minutes()))
-	case d < 2*day:
-		return fmt.Sprintf("%dh ago", int(d.Hours()))
-	case d < 60*day:
-		return fmt.Sprintf("%dd ago", int(d/day))
-	}
-	return at.Local().Format(time.DateOnly)
-}
 
 // parseTime reads a time as people write it: RFC 3339, a date and a time of here, or how long ago.
 func parseTime(text string) (time.Time, error) {
@@ -86,7 +20,7 @@ func parseTime(text string) (time.Time, error) {
 	long := strings.TrimSpace(strings.TrimSuffix(text, "ago"))
 	if days, ok := strings.CutSuffix(long, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return now().Add(-time.Duration(n) * day), nil
+			return now().Add(-time.Duration(n) * cli.Day), nil
 		}
 	}
 	if d, err := time.ParseDuration(long); err == nil && d >= 0 {
@@ -99,13 +33,13 @@ func parseTime(text string) (time.Time, error) {
 func described(v config.Version) string {
 	text := fmt.Sprintf("version %d at revision %d, %s", v.Number, v.Revision, v.Kind)
 	if v.Author != "" {
-		text += " by " + visible(v.Author)
+		text += " by " + cli.Visible(v.Author)
 	}
-	if when := ago(v.Time); when != "" {
+	if when := cli.Ago(v.Time); when != "" {
 		text += " " + when
 	}
 	if v.Reason != "" {
-		text += ": " + visible(v.Reason)
+		text += ": " + cli.Visible(v.Reason)
 	}
 	return text
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
@@ -75,8 +76,8 @@ func (u *use) settle(ctx context.Context, f *transferFlags, c config.Comparison,
 		}
 		facts.Differences = append(facts.Differences, u.difference(d))
 	}
-	switch shown := u.errs; {
-	case f.dryRun && !u.json():
+	switch shown := u.Errs; {
+	case f.dryRun && !u.JSON:
 		shown = u.out
 		fallthrough
 	case !f.dryRun && !f.yes && todo > 0:
@@ -104,7 +105,7 @@ func (u *use) settle(ctx context.Context, f *transferFlags, c config.Comparison,
 
 // tellTransfer tells what was written.
 func (u *use) tellTransfer(t jsonTransfer, todo int) {
-	if u.json() {
+	if u.JSON {
 		u.emit(t)
 		return
 	}
@@ -194,7 +195,7 @@ JSON: from, to, equal (how many keys), differences (kind missing, differs or sur
 written (versions, as in history), unknown (keys, if an answer was lost).`,
 		Example: `  etcdkit config promote /config/dev /config/prod --dry-run
   etcdkit config --env /config promote dev prod --only mail --only database/pool`,
-		Args: arguments(2, "FROM", "TO"),
+		Args: cli.Arguments(2, "FROM", "TO"),
 		RunE: run(f, func(ctx context.Context, u *use, args []string) error {
 			if u.prefix(args[0]) == u.prefix(args[1]) {
 				return exit.Usage(errSameSides)

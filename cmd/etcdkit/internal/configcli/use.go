@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
@@ -21,10 +23,23 @@ import (
 // closeWithin bounds the closing of connections that nobody uses any more.
 const closeWithin = time.Second
 
+// flags are those of all commands.
+type flags struct {
+	cli.Connection
+	environment string
+	keyring     string
+}
+
+func (f *flags) register(set *pflag.FlagSet) {
+	f.Register(set, "text")
+	set.StringVar(&f.environment, "env", "", "prefix that all keys must be below, as /config/prod")
+	set.StringVar(&f.keyring, "keyring", "", "file of the keys that seal and open secrets (default $ETCDKIT_KEYRING)")
+}
+
 // use is one use of the command: what it is connected to, and where it reads and prints.
 type use struct {
 	*flags
-	*terminal
+	*cli.Terminal
 	raw     io.Writer      // standard output, for bytes as they are
 	out     *screen.Screen // ... and for lines
 	pool    *pool.Pool
@@ -38,13 +53,13 @@ func (f *flags) open(ctx context.Context, c *cobra.Command) (*use, error) {
 		flags:    f,
 		raw:      c.OutOrStdout(),
 		out:      screen.New(c.OutOrStdout()),
-		terminal: &terminal{in: c.InOrStdin(), errs: screen.New(c.ErrOrStderr()), to: c.ErrOrStderr()},
+		Terminal: cli.NewTerminal(c),
 	}
 	var err error
 	if u.secrets, err = newSecrets(f.keyring); err != nil {
 		return nil, err
 	}
-	if u.pool, err = f.connect(ctx, u.terminal); err != nil {
+	if u.pool, err = f.Connect(ctx, u.Terminal); err != nil {
 		return nil, err
 	}
 	if u.store, err = u.storeOf(f.environment); err != nil {
@@ -91,12 +106,6 @@ func (u *use) below(args []string) (string, error) {
 	return "", nil
 }
 
-// json reports whether objects are printed.
-func (u *use) json() bool { return u.output == "json" }
-
-// say tells something that is no result.
-func (u *use) say(format string, args ...any) { u.errs.Print(fmt.Sprintf(format, args...)) }
-
 // Bounds of what is read: what is larger is refused in any case.
 const (
 	maxValue  = 2 << 20
@@ -105,7 +114,7 @@ const (
 
 // read is what is in a file, or in standard input for "-".
 func (u *use) read(name string, most int64) ([]byte, error) {
-	in := u.in
+	in := u.In
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
@@ -199,5 +208,5 @@ func (u *use) agree(ctx context.Context, c *changer, question string) error {
 	if c.yes {
 		return nil
 	}
-	return u.confirm(ctx, question)
+	return u.Confirm(ctx, question)
 }

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
@@ -32,7 +33,7 @@ JSON, one object a change: kind (created, changed, removed), key, revision, writ
 value or valueBase64.`,
 		Example: `  etcdkit config watch /config/prod/
   etcdkit config watch /config/prod/mail/limits --from 1042 -o json`,
-		Args: arguments(1, "KEY"),
+		Args: cli.Arguments(1, "KEY"),
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		switch {
@@ -61,8 +62,8 @@ func (u *use) watch(ctx context.Context, name string, from int64, most int) erro
 	if err != nil {
 		return err
 	}
-	if u.errs.Moving() {
-		u.say("Changes from revision %d on. Ctrl-C ends it.", next)
+	if u.Errs.Moving() {
+		u.Say("Changes from revision %d on. Ctrl-C ends it.", next)
 	}
 	edits := u.edits
 	if all {
@@ -166,14 +167,14 @@ func (u *use) edits(ctx context.Context, key string, from int64) iter.Seq2[confi
 
 // change prints a change of what was there before.
 func (u *use) change(e config.Edit, before []byte) {
-	if u.json() {
+	if u.JSON {
 		u.emit(struct {
 			Kind     config.EditKind `json:"kind"`
 			Key      string          `json:"key"`
 			Revision int64           `json:"revision"`
 			Writes   int64           `json:"writes,omitempty"`
-			jsonValue
-		}{e.Kind, e.Key, e.Revision, e.Writes, valueFacts(e.Value)})
+			cli.Value
+		}{e.Kind, e.Key, e.Revision, e.Writes, cli.ValueOf(e.Value)})
 		return
 	}
 	u.out.Print(u.out.Paint(screen.Bold, e.Key) + "  " + string(e.Kind) + "  " +

@@ -1,4 +1,4 @@
-package configcli
+package cli
 
 import (
 	"bufio"
@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
@@ -19,27 +20,35 @@ var (
 	errNoAnswer = errors.New("there is no terminal to ask on")
 )
 
-// terminal is where somebody may be asked.
-type terminal struct {
-	in   io.Reader
-	errs *screen.Screen
-	to   io.Writer // what errs prints to, for lines that do not end
+// Terminal is where somebody may be asked, and told what is no result.
+type Terminal struct {
+	In   io.Reader
+	Errs *screen.Screen
+	To   io.Writer // what Errs prints to, for lines that do not end
 }
 
+// NewTerminal is the one that a command was given.
+func NewTerminal(c *cobra.Command) *Terminal {
+	return &Terminal{In: c.InOrStdin(), Errs: screen.New(c.ErrOrStderr()), To: c.ErrOrStderr()}
+}
+
+// Say tells something that is no result.
+func (t *Terminal) Say(format string, args ...any) { t.Errs.Print(fmt.Sprintf(format, args...)) }
+
 // file is the terminal that answers are read from, or nil if there is none.
-func (t *terminal) file() *os.File {
-	if f, ok := t.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+func (t *Terminal) file() *os.File {
+	if f, ok := t.In.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
 	}
 	return nil
 }
 
-// confirm returns nil if somebody says yes to a question.
-func (t *terminal) confirm(ctx context.Context, question string) error {
+// Confirm returns nil if somebody says yes to a question.
+func (t *Terminal) Confirm(ctx context.Context, question string) error {
 	if t.file() == nil {
 		return fmt.Errorf("%w, and nothing was changed: --yes does it without asking", errNoAnswer)
 	}
-	answer, err := t.ask(ctx, question+" [y/N] ")
+	answer, err := t.Ask(ctx, question+" [y/N] ")
 	switch {
 	case err != nil:
 		return err
@@ -49,21 +58,21 @@ func (t *terminal) confirm(ctx context.Context, question string) error {
 	return errDeclined
 }
 
-// ask returns the line that is typed after a question.
-func (t *terminal) ask(ctx context.Context, question string) (string, error) {
-	fmt.Fprint(t.to, question)
+// Ask returns the line that is typed after a question.
+func (t *Terminal) Ask(ctx context.Context, question string) (string, error) {
+	fmt.Fprint(t.To, question)
 	return t.answer(ctx, func() (string, error) {
-		line, err := bufio.NewReaderSize(t.in, 1).ReadString('\n')
+		line, err := bufio.NewReaderSize(t.In, 1).ReadString('\n')
 		if errors.Is(err, io.EOF) { // Ctrl-D is no
-			fmt.Fprintln(t.to)
+			fmt.Fprintln(t.To)
 			err = nil
 		}
 		return strings.TrimSpace(line), err
 	})
 }
 
-// password asks for a password, which is not shown.
-func (t *terminal) password(ctx context.Context, user string) (string, error) {
+// Password asks for a password, which is not shown.
+func (t *Terminal) Password(ctx context.Context, user string) (string, error) {
 	f := t.file()
 	if f == nil {
 		return "", fmt.Errorf("user %q has no password, and %w: set ETCDCTL_PASSWORD", user, errNoAnswer)
@@ -73,12 +82,12 @@ func (t *terminal) password(ctx context.Context, user string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(t.to, "Password of %s: ", user)
+	fmt.Fprintf(t.To, "Password of %s: ", user)
 	password, err := t.answer(ctx, func() (string, error) {
 		p, err := term.ReadPassword(fd)
 		return string(p), err
 	})
-	fmt.Fprintln(t.to)
+	fmt.Fprintln(t.To)
 	if ctx.Err() != nil {
 		_ = term.Restore(fd, before) // the reading goes on, until the process ends
 	}
@@ -89,7 +98,7 @@ func (t *terminal) password(ctx context.Context, user string) (string, error) {
 }
 
 // answer waits for what read returns, or the end of ctx: a read of a terminal cannot be called off.
-func (t *terminal) answer(ctx context.Context, read func() (string, error)) (string, error) {
+func (t *Terminal) answer(ctx context.Context, read func() (string, error)) (string, error) {
 	type result struct {
 		text string
 		err  error

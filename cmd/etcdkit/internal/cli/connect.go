@@ -1,4 +1,4 @@
-package configcli
+package cli
 
 import (
 	"context"
@@ -16,35 +16,39 @@ import (
 // defaultDial is etcdctl's.
 const defaultDial = 2 * time.Second
 
-// flags are those of all commands.
-type flags struct {
+// Connection is the flags of whatever connects to an etcd, and prints what it finds there.
+type Connection struct {
+	// JSON is set if results are to be objects.
+	JSON bool
+
+	// Verbose is set if more is to be told.
+	Verbose bool
+
 	endpoints         []string
 	cacert, cert, key string
 	user              string
 	dial              time.Duration
-	environment       string
 	output            string
-	verbose           bool
-	keyring           string
+	plain             string // the output that is no JSON
 }
 
-func (f *flags) register(set *pflag.FlagSet) {
+// Register adds the flags. plain is what output is called that is no JSON.
+func (f *Connection) Register(set *pflag.FlagSet, plain string) {
+	f.plain = plain
 	set.StringSliceVar(&f.endpoints, "endpoints", nil, "etcd's members, as in https://etcd-0:2379,https://etcd-1:2379\n(default $ETCDCTL_ENDPOINTS, or 127.0.0.1:2379)")
 	set.StringVar(&f.cacert, "cacert", "", "file of the authorities that sign the members' certificates (default $ETCDCTL_CACERT)")
 	set.StringVar(&f.cert, "cert", "", "file of the certificate to show (default $ETCDCTL_CERT)")
 	set.StringVar(&f.key, "key", "", "file of its key (default $ETCDCTL_KEY)")
 	set.StringVar(&f.user, "user", "", "user's name; the password is asked for, unless it is in $ETCDCTL_PASSWORD (default $ETCDCTL_USER)")
 	set.DurationVar(&f.dial, "dial-timeout", 0, "how long to try to connect (default $ETCDCTL_DIAL_TIMEOUT, or 2s)")
-	set.StringVar(&f.environment, "env", "", "prefix that all keys must be below, as /config/prod")
-	set.StringVarP(&f.output, "output", "o", "text", "how to print: text or json")
-	set.BoolVarP(&f.verbose, "verbose", "v", false, "tell more")
-	set.StringVar(&f.keyring, "keyring", "", "file of the keys that seal and open secrets (default $ETCDKIT_KEYRING)")
+	set.StringVarP(&f.output, "output", "o", plain, "how to print: "+plain+" or json")
+	set.BoolVarP(&f.Verbose, "verbose", "v", false, "tell more")
 }
 
-// check returns an error of usage.
-func (f *flags) check() error {
-	if f.output != "text" && f.output != "json" {
-		return fmt.Errorf("-o %s: it must be text or json", f.output)
+// Check returns an error of usage.
+func (f *Connection) Check() error {
+	if f.JSON = f.output == "json"; !f.JSON && f.output != f.plain {
+		return fmt.Errorf("-o %s: it must be %s or json", f.output, f.plain)
 	}
 	if f.dial < 0 {
 		return fmt.Errorf("--dial-timeout %v: it must be positive", f.dial)
@@ -53,7 +57,7 @@ func (f *flags) check() error {
 }
 
 // variables returns etcdctl's, for some of which flags stand.
-func (f *flags) variables() func(name string) string {
+func (f *Connection) variables() func(name string) string {
 	given := map[string]string{}
 	for name, v := range map[string]string{
 		"ENDPOINTS": strings.Join(f.endpoints, ","), "CACERT": f.cacert, "CERT": f.cert, "KEY": f.key, "USER": f.user,
@@ -79,11 +83,11 @@ func (f *flags) variables() func(name string) string {
 	}
 }
 
-// connect opens connections. A password that is not known is asked for.
-func (f *flags) connect(ctx context.Context, t *terminal) (*pool.Pool, error) {
+// Connect opens connections. A password that is not known is asked for.
+func (f *Connection) Connect(ctx context.Context, t *Terminal) (*pool.Pool, error) {
 	get := f.variables()
 	if user := get("ETCDCTL_USER"); user != "" && !strings.Contains(user, ":") && get("ETCDCTL_PASSWORD") == "" {
-		password, err := t.password(ctx, user)
+		password, err := t.Password(ctx, user)
 		if err != nil {
 			return nil, err
 		}
@@ -97,14 +101,14 @@ func (f *flags) connect(ctx context.Context, t *terminal) (*pool.Pool, error) {
 	}
 	cfg, err := pool.FromVariables(get)
 	if err != nil {
-		return nil, exit.Usage(connectError{err})
+		return nil, exit.Usage(ConnectError{err})
 	}
 	if cfg.Retry.ConnectTimeout == 0 {
 		cfg.Retry.ConnectTimeout = defaultDial
 	}
 	p, err := pool.Open(ctx, cfg)
 	if err != nil {
-		return nil, connectError{err}
+		return nil, ConnectError{err}
 	}
 	return p, nil
 }
@@ -115,8 +119,11 @@ var byFlags = strings.NewReplacer(
 	"TLSFiles.CA", "--cacert", "TLSFiles.Cert", "--cert", "TLSFiles.Key", "--key",
 )
 
-// connectError is an error of connecting: nothing was asked of etcd yet.
-type connectError struct{ error }
+// ConnectError is an error of connecting: nothing was asked of etcd yet.
+type ConnectError struct{ error }
 
-func (e connectError) Error() string { return byFlags.Replace(e.error.Error()) }
-func (e connectError) Unwrap() error { return e.error }
+// Error is what package pool says, in the terms of the flags.
+func (e ConnectError) Error() string { return byFlags.Replace(e.error.Error()) }
+
+// Unwrap returns what package pool says.
+func (e ConnectError) Unwrap() error { return e.error }
