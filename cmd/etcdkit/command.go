@@ -10,6 +10,7 @@ import (
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/demo"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/dev"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/queuecli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 )
 
@@ -44,7 +45,7 @@ func newRoot(out io.Writer) *cobra.Command {
 		DisableSuggestions: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.Usage(err) })
-	root.AddCommand(newDemo(out), newDev(out), configcli.New())
+	root.AddCommand(newDemo(out), newDev(out), configcli.New(), queuecli.New())
 	return root
 }
 

@@ -68,9 +68,10 @@ func stopShared() error {
 	return shared.cluster.Stop(context.Background())
 }
 
-// shell runs config commands against an etcd, in this process.
+// shell runs the commands of one kind against an etcd, in this process.
 type shell struct {
 	t        *testing.T
+	kind     string // config, if not queue
 	endpoint string
 	root     string // what the keys of the test are below
 	in       io.Reader
@@ -80,7 +81,7 @@ type shell struct {
 func newShell(t *testing.T) *shell { return shellOn(t, sharedEtcd(t)) }
 
 func shellOn(t *testing.T, endpoint string) *shell {
-	return &shell{t: t, endpoint: endpoint, root: "/test/" + rand.Text(), in: strings.NewReader("")}
+	return &shell{t: t, kind: "config", endpoint: endpoint, root: "/test/" + rand.Text(), in: strings.NewReader("")}
 }
 
 // result is what a command has printed, and its exit code.
@@ -91,12 +92,12 @@ type result struct {
 	code      int
 }
 
-// run runs etcdkit config. The first slash of a word that begins with ./ is the root of the test's keys.
+// run runs etcdkit config, or queue. The first slash of a word that begins with ./ is the root of the test's keys.
 func (s *shell) run(args ...string) *result {
 	s.t.Helper()
 	var out, errs bytes.Buffer
 	r := &result{t: s.t, args: s.rooted(args)}
-	r.code = execute(append([]string{"config", "--endpoints", s.endpoint}, r.args...), s.in, &out, &errs)
+	r.code = execute(append([]string{s.kind, "--endpoints", s.endpoint}, r.args...), s.in, &out, &errs)
 	r.out, r.errs = out.String(), errs.String()
 	for what, text := range map[string]string{"stdout": r.out, "stderr": r.errs} {
 		if strings.ContainsAny(text, "\x1b\r") {
@@ -138,12 +139,12 @@ func (s *shell) fails(code int, words string, args ...string) *result {
 	lines := strings.Split(strings.TrimSuffix(r.errs, "\n"), "\n")
 	said := lines[len(lines)-1]
 	if code == 2 && len(lines) > 1 {
-		if !strings.HasPrefix(said, "See: etcdkit config") {
+		if !strings.HasPrefix(said, "See: etcdkit "+s.kind) {
 			s.t.Errorf("%q: the last line is %q", r.args, said)
 		}
 		said = lines[len(lines)-2]
 	}
-	if r.code != code || r.out != "" || !strings.HasPrefix(said, "etcdkit config") || !strings.Contains(said, s.rootedText(words)) {
+	if r.code != code || r.out != "" || !strings.HasPrefix(said, "etcdkit "+s.kind) || !strings.Contains(said, s.rootedText(words)) {
 		s.t.Errorf("%q: code %d, stdout %q, stderr %q; want code %d and %q", r.args, r.code, r.out, r.errs, code, words)
 	}
 	return r
