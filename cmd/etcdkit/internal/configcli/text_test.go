@@ -1,15 +1,12 @@
 package configcli
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
 	"testing"
 	"time"
 
-	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
-	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
 )
 
@@ -40,21 +37,6 @@ func TestTimesAreReadAsPeopleWriteThem(t *testing.T) {
 		if got, err := parseTime(text); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}
-	}
-}
-
-func TestTimesAreSaidAsPeopleSayThem(t *testing.T) {
-	t.Parallel()
-	for since, want := range map[time.Duration]string{
-		-time.Hour: "now", 500 * time.Millisecond: "now", 3 * time.Second: "3s ago", 3 * time.Minute: "3m ago", 47 * time.Hour: "47h ago",
-		72 * time.Hour: "3d ago", 61 * cli.Day: time.Now().Add(-61 * cli.Day).Format(time.DateOnly),
-	} {
-		if got := cli.Ago(time.Now().Add(-since)); got != want {
-			t.Errorf("%v is %q, want %q", since, got, want)
-		}
-	}
-	if got := cli.Ago(time.Time{}); got != "" {
-		t.Errorf("no time is %q", got)
 	}
 }
 
@@ -104,15 +86,5 @@ func TestErrorsAreSaidWithoutTheNamesOfPackages(t *testing.T) {
 		if got := plainly(text); got != want {
 			t.Errorf("%q is said as %q, want %q", text, got, want)
 		}
-	}
-}
-
-func TestATableIsAlignedAndHoldsNoControlCharacters(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	cli.Table(screen.New(&out), []string{"KEY", "N", "WHY"}, [][]string{{"a", "1", "x\ny\x1b[31m"}, {"längere", "100", ""}})
-	want := "KEY        N  WHY\na          1  x y [31m\nlängere  100\n"
-	if out.String() != want {
-		t.Errorf("got\n%swant\n%s", &out, want)
 	}
 }
