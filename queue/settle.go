@@ -217,7 +217,7 @@ func (q *settler) refused(batch []*settlement, err error) {
 	closing := q.closing
 	q.mu.Unlock()
 	if !closing {
-		pause(s.life, refusedFor)
+		rest(s.life, refusedFor)
 	}
 	q.mu.Lock()
 	closing = q.closing

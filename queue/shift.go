@@ -271,7 +271,7 @@ func (s *shift) loading(ctx context.Context) {
 			found, err := ld.survey(ctx)
 			if err != nil {
 				s.log.Warn("queue not read", zap.Error(err))
-				if !pause(ctx, time.Second) {
+				if !rest(ctx, time.Second) {
 					return
 				}
 				s.load.give()
@@ -292,7 +292,7 @@ func (s *shift) loading(ctx context.Context) {
 		}
 		if err := s.readOn(ctx, ld); err != nil {
 			s.log.Warn("queue not read", zap.Error(err))
-			if !pause(ctx, time.Second) {
+			if !rest(ctx, time.Second) {
 				return
 			}
 			s.load.give()
@@ -360,8 +360,8 @@ func (s *shift) verify(ctx context.Context) {
 	}
 }
 
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
+// rest waits, and reports whether ctx goes on.
+func rest(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
