@@ -2,13 +2,13 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/queue"
-	"github.com/etcdkit/etcdkit/retry"
 )
 
 const (
@@ -118,25 +118,33 @@ func (p *stormProducer) mixed(tag int) queue.PushOptions {
 	return o
 }
 
-// pushed notes what came of a push. What it does not say was written may be so if the error leaves that open.
+// pushed notes what came of a push.
 func (p *stormProducer) pushed(noted []*modelPush, ids []string, err error) {
-	for n, note := range noted {
-		id := ""
-		if n < len(ids) {
-			id = ids[n]
-		}
-		switch {
-		case err == nil:
-			p.record.pushed(note, id, modelAccepted)
-		case id != "":
-			p.record.pushed(note, id, modelAccepted)
-		case retry.Ambiguous(err):
-			p.record.pushed(note, "", modelUnknown)
-		default:
-			p.record.pushed(note, "", modelRefused)
-		}
-	}
+	stormPushed(p.record, noted, ids, err)
 	if err == nil && len(ids) != len(noted) {
 		p.t.Errorf("%d jobs pushed, and %d IDs returned", len(noted), len(ids))
+	}
+}
+
+// stormPushed notes what came of a push: a failed one says exactly what was written, and what may be.
+func stormPushed(r *modelRecorder, noted []*modelPush, ids []string, err error) {
+	written, unknown := len(noted), 0
+	if err != nil {
+		written = 0
+		if failed, ok := errors.AsType[*queue.PushError](err); ok {
+			written, unknown = failed.Written, failed.Unknown
+		}
+	}
+	for n, note := range noted {
+		switch {
+		case n < written && n < len(ids):
+			r.pushed(note, ids[n], modelAccepted)
+		case n < written: // as a single one that was known already; it does not fail otherwise
+			r.pushed(note, "", modelAccepted)
+		case n < written+unknown:
+			r.pushed(note, "", modelUnknown)
+		default:
+			r.pushed(note, "", modelRefused)
+		}
 	}
 }

@@ -189,6 +189,9 @@ func (w *stormWorker) work(ctx context.Context) {
 // errStorm is why a handler fails.
 var errStorm = errors.New("not today")
 
+// errStormForGood is why a handler fails that will always do so.
+var errStormForGood = retry.Permanent(errors.New("for good"))
+
 // handle does what a job's number says. One in twenty has an effect; few fail, are slow, or are more than a worker can take.
 func (w *stormWorker) handle(ctx context.Context, d *queue.Delivery[stormItem]) error {
 	n := d.Item.N
@@ -204,7 +207,7 @@ func (w *stormWorker) handle(ctx context.Context, d *queue.Delivery[stormItem]) 
 	case stormIsPermanent(n):
 		w.record.gives(r, modelBack)
 		w.settled.Add(1)
-		return retry.Permanent(errStorm)
+		return errStormForGood
 	case d.Attempt > 1:
 	case kind < 30:
 		w.record.gives(r, modelBack)

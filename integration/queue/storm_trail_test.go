@@ -104,7 +104,8 @@ func (s *storm) judge() {
 	defer cancel()
 	oracle := s.cluster.Oracle(s.cluster.WaitLeader())
 	h := s.record.history()
-	s.remains(ctx, oracle, &h)
+	stormRemains(ctx, s.t, oracle, s.root, &h)
+	s.fates(h)
 	s.effects(ctx, oracle, &h)
 
 	// What the trail has seen when it sees this it has seen all.
@@ -133,26 +134,31 @@ func (s *storm) judge() {
 	s.summarize(h, m)
 }
 
-// remains looks at what is left of the queue: its dead letters, and for a time the IDs that were seen.
-func (s *storm) remains(ctx context.Context, oracle *clientv3.Client, h *modelHistory) {
-	s.t.Helper()
-	resp, err := oracle.Get(ctx, s.root, clientv3.WithPrefix())
+// stormRemains looks at what is left of a queue at whose end there are its dead letters alone, and for a time the IDs that were seen.
+func stormRemains(ctx context.Context, t *testing.T, oracle *clientv3.Client, root string, h *modelHistory) {
+	t.Helper()
+	resp, err := oracle.Get(ctx, root, clientv3.WithPrefix())
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, kv := range resp.Kvs {
-		key := string(kv.Key[len(s.root):])
+		key := string(kv.Key[len(root):])
 		switch kind, rest := modelKind(key); {
 		case kind == "dead":
 			h.dead[modelTag(kv.Value)] = append(h.dead[modelTag(kv.Value)], rest)
 		case kind == "job":
 			h.left[modelTag(kv.Value)] = append(h.left[modelTag(kv.Value)], modelID(string(kv.Value), rest))
-			s.t.Errorf("left behind: %s", key)
+			t.Errorf("left behind: %s", key)
 		case strings.HasPrefix(key, "seen/") && kv.Lease != 0:
 		default:
-			s.t.Errorf("left behind: %s = %q", key, kv.Value)
+			t.Errorf("left behind: %s = %q", key, kv.Value)
 		}
 	}
+}
+
+// fates asks whether those jobs are dead that cannot be done.
+func (s *storm) fates(h modelHistory) {
+	s.t.Helper()
 	for _, p := range h.pushes {
 		meant := stormIsPoison(p.tag) || stormIsPermanent(p.tag)
 		if _, dead := h.dead[p.tag]; meant && !dead && p.outcome == modelAccepted {
