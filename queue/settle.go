@@ -69,14 +69,15 @@ func (q *settler) start(desk *sync.WaitGroup) {
 	}
 }
 
-// put has a claim settled. It does not wait.
+// put has a claim settled. It does not wait, and may be called with the shift's mu held unless done is set.
 func (q *settler) put(st *settlement) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.shift.life.Err() != nil { // nobody is at it any more
+		q.mu.Unlock()
 		st.over(context.Cause(q.shift.life))
 		return
 	}
+	defer q.mu.Unlock()
 	if st.deletes {
 		q.deletes = append(q.deletes, st)
 	} else {
@@ -114,17 +115,19 @@ func (q *settler) work(line *[]*settlement) {
 // take waits for settlements, and returns as many as one transaction takes; none once the shift's life is over.
 func (q *settler) take(line *[]*settlement) []*settlement {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	for len(*line) == 0 && q.shift.life.Err() == nil {
 		q.changed.Wait()
 	}
 	if q.shift.life.Err() != nil {
-		for _, st := range *line {
+		late := *line
+		*line = nil
+		q.mu.Unlock()
+		for _, st := range late { // who is told takes the shift's mu, under which others put
 			st.over(context.Cause(q.shift.life))
 		}
-		*line = nil
 		return nil
 	}
+	defer q.mu.Unlock()
 	n, size := 0, 0
 	for n < len(*line) && n < mostSettled {
 		if size += (*line)[n].size; n > 0 && size > mostBytes {
