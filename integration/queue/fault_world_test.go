@@ -179,7 +179,7 @@ func (w *faultWorld) judge() modelHistory {
 	return h
 }
 
-// undisturbed fails the test if any delivery was lost.
+// faultUndisturbed fails the test if any delivery was lost.
 func faultUndisturbed(t *testing.T, h modelHistory) {
 	t.Helper()
 	for _, d := range h.deliveries {
@@ -197,14 +197,19 @@ func faultNone(t *testing.T, errs []error) {
 	}
 }
 
-// faultSettled waits until n more jobs were delivered than there were.
+// count is how many deliveries there were.
+func (w *faultWorld) count() int {
+	w.record.mu.Lock()
+	defer w.record.mu.Unlock()
+	return len(w.record.deliveries)
+}
+
+// delivered waits until there were n deliveries.
 func (w *faultWorld) delivered(n int) {
 	w.t.Helper()
 	etcdtest.Eventually(w.t, faultSoon, fmt.Sprintf("%d deliveries", n), func(context.Context) error {
-		w.record.mu.Lock()
-		defer w.record.mu.Unlock()
-		if len(w.record.deliveries) < n {
-			return fmt.Errorf("there were %d", len(w.record.deliveries))
+		if had := w.count(); had < n {
+			return fmt.Errorf("there were %d", had)
 		}
 		return nil
 	})

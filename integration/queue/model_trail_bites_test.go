@@ -74,6 +74,7 @@ func TestTheTrailBites(t *testing.T) {
 		{"a job is done that nobody was given", modelUngiven, func(_ [][]modelChange, h *modelHistory) { h.deliveries = slices.Delete(h.deliveries, 2, 3) }},
 		{"a job is done that was given back", modelUngiven, func(_ [][]modelChange, h *modelHistory) { h.deliveries[2].end = modelBack }},
 		{"a job is done, and becomes no dead letter", modelOverdone, func(s [][]modelChange, _ *modelHistory) { s[7] = s[7][:3] }},
+		{"a late copy of a push comes when its job has left", modelReborn, func(s [][]modelChange, _ *modelHistory) { s[8] = append(s[8], s[1]...) }},
 		{"an acknowledgement does nothing", modelUndone, func(s [][]modelChange, _ *modelHistory) { s[8] = s[8][:1] }},
 		{"a late acknowledgement is carried out", modelOverdone, func(_ [][]modelChange, h *modelHistory) { h.deliveries[2].outcome = modelRefused }},
 	} {

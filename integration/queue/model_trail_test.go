@@ -26,6 +26,7 @@ const (
 	modelUngiven   modelRule = "a job is done that nobody was done with"
 	modelUndone    modelRule = "an acknowledgement that was accepted has not deleted its job"
 	modelOverdone  modelRule = "an acknowledgement that was refused has deleted its job"
+	modelReborn    modelRule = "a job that was done, or moved, is there again"
 )
 
 // modelFate is what ended a claim.
@@ -54,13 +55,14 @@ type modelTrail struct {
 	holds  map[string]bool        // by hash
 	all    map[int64][]*modelClaim
 	first  map[string]int64 // by ID, the token of its first claim
+	gone   map[string]int64 // by place, when a job was deleted there
 	found  []modelViolation
 }
 
 func newModelTrail() *modelTrail {
 	return &modelTrail{
 		jobs: map[string]string{}, claims: map[string]*modelClaim{}, holds: map[string]bool{},
-		all: map[int64][]*modelClaim{}, first: map[string]int64{},
+		all: map[int64][]*modelClaim{}, first: map[string]int64{}, gone: map[string]int64{},
 	}
 }
 
@@ -94,6 +96,9 @@ func (m *modelTrail) take(changes []modelChange) {
 			id := modelID(c.value, rest)
 			written[id] = true
 			m.jobs[rest] = id
+			if at, was := m.gone[rest]; was {
+				m.violated(modelReborn, "%s, at revision %d, after %d", rest, rev, at)
+			}
 		case kind == "dead" && c.put:
 			written[rest] = true
 		case kind == "hold":
@@ -112,6 +117,7 @@ func (m *modelTrail) take(changes []modelChange) {
 				m.violated(modelClaimless, "%s, revision %d", place, rev)
 			}
 			delete(m.jobs, place)
+			m.gone[place] = rev
 		case kind == "claim" && c.put:
 			m.claimed(c, place)
 		}
