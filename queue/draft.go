@@ -46,6 +46,9 @@ func (q *Queue[T]) terms(ctx context.Context, opts PushOptions) (*terms, error) 
 		if err := checkName("ID", opts.ID, names.Path); err != nil {
 			return nil, err
 		}
+		if generated(opts.ID) {
+			return nil, fmt.Errorf("PushOptions.ID %q refused: it has the form of those that jobs without one are given", opts.ID)
+		}
 	}
 	if opts.Key != "" {
 		if err := checkName("Key", opts.Key, names.Opaque); err != nil {

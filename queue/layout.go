@@ -151,3 +151,9 @@ func parsePlace(path string) (place, error) {
 
 // isHex reports whether s has none but the digits that we write: another way to write a clock is another place in line.
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+
+// generated reports whether an ID is one that we make, and so can be of no job but one: it needs no marker.
+func generated(id string) bool {
+	at, err := parsePlace(rank(0) + "/" + id)
+	return err == nil && at.stem == id
+}

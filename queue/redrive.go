@@ -47,9 +47,3 @@ func (q *Queue[T]) revival(l letter) mourned {
 	}
 	return m
 }
-
-// generated reports whether an ID is one that we make, and so can be of no job but one: it needs no marker.
-func generated(id string) bool {
-	at, err := parsePlace(rank(0) + "/" + id)
-	return err == nil && at.stem == id
-}

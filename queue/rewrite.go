@@ -20,7 +20,7 @@ func (t *trade) againOps(at place, r record, attempts int, after time.Duration, 
 	if after > 0 {
 		to.stem, to.delayed = t.producer.stemDue(time.Now().Add(after).UnixMicro()), true
 		ops = append(ops, clientv3.OpDelete(t.keys.job(at)))
-		if own != "" && !isStem(own) {
+		if own != "" && !generated(own) {
 			ops = append(ops, clientv3.OpPut(t.keys.waiting(own), to.path()))
 		}
 	} else if r.ID == at.stem {
@@ -37,7 +37,7 @@ func (t *trade) deadOps(at place, r record, attempts int, why string) (ops []cli
 	r.Place, r.Died = at.path(), time.Now().UTC().Truncate(time.Millisecond)
 	value := string(r.encode())
 	ops = []clientv3.Op{clientv3.OpDelete(t.keys.job(at)), clientv3.OpPut(t.keys.dead(r.ID), value)}
-	if own != "" && !isStem(own) {
+	if own != "" && !generated(own) {
 		ops = append(ops, clientv3.OpDelete(t.keys.waiting(own)))
 	}
 	return ops, len(value)
@@ -66,10 +66,4 @@ func shorten(why string) string {
 		cut--
 	}
 	return why[:cut] + "…"
-}
-
-// isStem reports whether an ID is one that we have given.
-func isStem(id string) bool {
-	_, err := parsePlace(rank(0) + "/" + id)
-	return err == nil && !strings.ContainsAny(id, "./") && !strings.HasSuffix(id, "-d")
 }

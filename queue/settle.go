@@ -277,8 +277,8 @@ func (c *claim) give(job string, ops []clientv3.Op, deletes bool, size int) {
 func (c *claim) doneOps() []clientv3.Op {
 	s := c.shift
 	ops := append(s.unclaimOps(c.place), clientv3.OpDelete(s.keys.jobs()+c.path))
-	if c.record.ID != "" {
-		ops = append(ops, clientv3.OpDelete(s.keys.waiting(c.record.ID)))
+	if id := c.record.ID; id != "" && !generated(id) {
+		ops = append(ops, clientv3.OpDelete(s.keys.waiting(id)))
 	}
 	return ops
 }
