@@ -3,6 +3,8 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,6 +42,32 @@ var shorthands = map[string]string{
 	"@daily":    "0 0 * * *",
 	"@midnight": "0 0 * * *",
 	"@hourly":   "0 * * * *",
+}
+
+// fieldForm is what a field looks like.
+var fieldForm = regexp.MustCompile(`^(\*|(\d{1,2}|[A-Za-z]{3})(-(\d{1,2}|[A-Za-z]{3}))?)(/\d{1,2})?(,(\*|(\d{1,2}|[A-Za-z]{3})(-(\d{1,2}|[A-Za-z]{3}))?)(/\d{1,2})?)*$`)
+
+var (
+	fieldSteps  = regexp.MustCompile(`/\d+`)
+	fieldDigits = regexp.MustCompile(`\d+`)
+
+	// fieldBounds are the least and the greatest number of each field.
+	fieldBounds = [5][2]int{{0, 59}, {0, 23}, {1, 31}, {1, 12}, {0, 7}}
+)
+
+// checkField refuses what the library takes and should not: a comma alone, or a range from beyond the end, which name nothing. To look
+// for that lasts.
+func checkField(i int, field string) error {
+	if !fieldForm.MatchString(field) {
+		return fmt.Errorf("the field %q is not *, numbers, ranges and lists, with steps", field)
+	}
+	for _, digits := range fieldDigits.FindAllString(fieldSteps.ReplaceAllString(field, ""), -1) {
+		n, _ := strconv.Atoi(digits) // two digits
+		if b := fieldBounds[i]; n < b[0] || n > b[1] {
+			return fmt.Errorf("the field %q must be from %d to %d", field, b[0], b[1])
+		}
+	}
+	return nil
 }
 
 // parser reads five fields as every cron does: if days of the month and of the week are both given, either will do.
@@ -82,6 +110,11 @@ func parseTicks(expression string, zone *time.Location) (ticks, error) {
 		return t, errCronZone
 	case len(fields) != 5:
 		return t, errCronFields
+	}
+	for i, field := range fields {
+		if err := checkField(i, field); err != nil {
+			return t, err
+		}
 	}
 	readings, err := parser.Parse(strings.Join(fields, " "))
 	if err != nil {
@@ -155,6 +188,10 @@ func periodOf(at time.Time, zone *time.Location) period {
 	}
 	if !end.IsZero() {
 		p.end = end.UTC()
+	}
+	if !end.IsZero() && !end.After(at) {
+		// Where a zone goes by rules, ZoneBounds takes a year for 365 days. On the last day of a leap year the end is behind.
+		p.end = at.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
 	}
 	return p
 }
