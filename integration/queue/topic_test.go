@@ -297,7 +297,7 @@ func TestAMessageInTheCallersTransactionIsPublishedWithIt(t *testing.T) {
 	l := listenTopic(t, topic, topicEnd(t, topic), nil)
 	var want []string
 	refused := 0
-	for i := range 700 {
+	for i := range 300 {
 		item := fmt.Sprint(i)
 		ops, cmps, err := topic.PublishOp(t.Context(), item)
 		if err != nil {
@@ -323,8 +323,8 @@ func TestAMessageInTheCallersTransactionIsPublishedWithIt(t *testing.T) {
 			refused++
 		}
 	}
-	if refused == 0 || refused > 7 {
-		t.Errorf("%d transactions were refused, and 7 met a closed segment", refused)
+	if refused == 0 || refused > 3 {
+		t.Errorf("%d transactions were refused, and 3 met a closed segment", refused)
 	}
 	l.hears(t, want)
 	l.noGaps(t)
@@ -370,4 +370,36 @@ func TestBadInputToATopicIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	if at, err := topic.PublishMany(t.Context(), slices.Repeat([]string{strings.Repeat("x", queue.MaxMessage)}, 7)); err != nil || len(at) != 7 {
 		t.Errorf("%d of the largest messages: %v", len(at), err)
 	}
+}
+
+// So much may be under way when a segment is closed that it is longer than a page, and a transaction's messages lie across its end.
+func TestASegmentOfATopicMayBeLongerThanAPage(t *testing.T) {
+	t.Parallel()
+	cli := etcdtest.Client(t)
+	topic := topicOf(cli, topicName(t), nil)
+	ops, _, err := topic.PublishOp(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment := string(ops[0].KeyBytes())
+	segment = segment[:strings.LastIndex(segment, "/")+1]
+	var want []string
+	for i := range 9 {
+		ops = ops[:0]
+		for n := range 100 {
+			item := fmt.Sprint(i, " ", n)
+			want = append(want, item)
+			// Later transactions have lesser places.
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s%013x-%03d", segment, 90-i, n), item))
+		}
+		if _, err := cli.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := listenTopic(t, topic, queue.Position{}, nil)
+	l.hears(t, want)
+	l.mu.Lock()
+	half := l.got[450].Position
+	l.mu.Unlock()
+	listenTopic(t, topic, half, nil).hears(t, want[451:])
 }
