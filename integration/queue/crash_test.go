@@ -296,7 +296,7 @@ func TestAJobThatKillsItsWorkerEndsAsADeadLetter(t *testing.T) {
 	}
 	dead := etcdtest.WaitKey(t, crashSoon, cli, root+"dead/"+id).Kvs[0]
 	header, item, _ := strings.Cut(string(dead.Value), "\n")
-	if item != `"kill"` || !strings.Contains(header, `"n":3`) || !strings.Contains(header, "was lost") {
+	if item != `"kill"` || !strings.Contains(header, `"n":3`) || !strings.Contains(header, "worker lost") {
 		t.Errorf("the dead letter is %q, %q", header, item)
 	}
 	etcdtest.WaitQueueEmpty(t, crashSoon, cli, name)
