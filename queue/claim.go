@@ -3,8 +3,11 @@ package queue
 import (
 	"context"
 	"errors"
+	"math"
+	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/propagation"
 	"go.uber.org/zap"
@@ -25,6 +28,8 @@ const claimWithin = time.Second
 const strayAfter = 500 * time.Millisecond
 
 // hiring claims jobs for as long as ctx lasts.
+//
+// Two transactions may be under way, if the second is worth it: what they bring is handed on in the order in which they were sent.
 func (s *shift) hiring(ctx context.Context) {
 	var again *time.Timer
 	defer func() {
@@ -33,6 +38,10 @@ func (s *shift) hiring(ctx context.Context) {
 		}
 	}()
 	waits := retry.Policy{Initial: 50 * time.Millisecond, Max: time.Second}.Backoff()
+	before := make(chan struct{}) // closed when the claim before has been handed on
+	close(before)
+	var underWay sync.WaitGroup
+	defer underWay.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -41,47 +50,90 @@ func (s *shift) hiring(ctx context.Context) {
 		}
 		s.mu.Lock()
 		now := time.Now()
-		chosen := s.window.pick(s.worker, min(s.vacancies(), mostClaims), now)
+		var chosen choice
+		if idle, spare := s.vacancies(now); s.claiming == 0 || s.claiming == 1 && idle+spare >= worthASecond {
+			chosen = s.window.pick(s.worker, idle, spare, now)
+		}
+		wake := chosen.wake
 		if len(s.strays) > 0 {
 			chosen.wakeAt(s.sweep(now))
+			wake = chosen.wake
 		}
+		if len(chosen.slots) > 0 {
+			s.claiming++
+			s.asked += len(chosen.slots)
+		}
+		slots := targets(chosen)
+		r := s.window.together(slots)
 		s.mu.Unlock()
 		if again != nil {
 			again.Stop()
 			again = nil
 		}
-		if !chosen.wake.IsZero() {
-			again = time.AfterFunc(max(time.Until(chosen.wake), time.Millisecond), s.hire.give)
+		if !wake.IsZero() {
+			again = time.AfterFunc(max(time.Until(wake), time.Millisecond), s.hire.give)
 		}
-		if len(chosen.slots) == 0 {
+		if len(slots) == 0 {
 			continue
 		}
-		claims, err := s.claim(ctx, chosen)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
+		turn, done := before, make(chan struct{})
+		before = done
+		underWay.Go(func() {
+			defer close(done)
+			claims, err := s.claim(ctx, slots, r)
+			if err != nil && ctx.Err() == nil {
+				s.log.Debug("jobs not claimed", zap.Error(err))
+				call.Redial(s.client)
 			}
-			s.log.Debug("jobs not claimed", zap.Error(err))
-			call.Redial(s.client)
-			if waits.Wait(ctx) != nil {
-				return
+			<-turn
+			if err != nil {
+				_ = waits.Wait(ctx) // in turn, as a Backoff belongs to one at a time
+			} else {
+				waits.Reset()
 			}
-			s.hire.give()
-			continue
-		}
-		waits.Reset()
-		for _, c := range claims {
-			s.ready <- c // it has room for every slot
-		}
-		s.hire.give() // for what is left, and to look at what was not to be had in time
+			for _, c := range claims {
+				s.ready <- c // it has room for every slot
+			}
+			s.mu.Lock()
+			s.claiming--
+			s.asked -= len(slots)
+			s.mu.Unlock()
+			s.hire.give() // for what is left, and to look in time at what was not to be had
+		})
 	}
 }
 
-// vacancies is how many jobs may be claimed. What is done but not settled counts once there is much of it: it is not to
-// grow without end while etcd is away. The caller holds mu.
-func (s *shift) vacancies() int {
-	slots := s.opts.slots()
-	return min(slots-s.inHand, 2*slots-len(s.active))
+// worthASecond is how many jobs are worth a second transaction beside one under way. Fewer wait for it, and are claimed in the order of the
+// line.
+const worthASecond = 24
+
+// vacancies is how many handlers wait for a job that is not yet asked for, and how many more it is worth to have at hand: no more than are begun
+// within about 100 ms, as others cannot have them. Together they are what one transaction claims. What is done but not settled counts once there
+// is much of it: it is not to grow without end while etcd is away. The caller holds mu.
+func (s *shift) vacancies(now time.Time) (idle, spare int) {
+	held := s.inHand + s.asked
+	room := min(mostClaims, s.opts.slots()-held, 2*s.opts.slots()-len(s.active)-s.asked)
+	idle = max(0, min(s.opts.Concurrency-held, room))
+	ahead := min(s.opts.Prefetch, int(s.pace.now(now)))
+	spare = max(0, min(s.opts.Concurrency+ahead-held-idle, room-idle))
+	return idle, spare
+}
+
+// pace is how many jobs are done in paceOver: a count that fades.
+type pace struct {
+	count float64
+	at    time.Time
+}
+
+const paceOver = 100 * time.Millisecond
+
+func (p *pace) now(t time.Time) float64 {
+	return p.count * math.Exp(-float64(t.Sub(p.at))/float64(paceOver))
+}
+
+// done counts one.
+func (p *pace) done(t time.Time) {
+	p.count, p.at = p.now(t)+1, t
 }
 
 // target is a job that one transaction tries to claim.
@@ -92,43 +144,137 @@ type target struct {
 	mod   int64
 }
 
-// claim tries to claim what was chosen, in one transaction, and returns what it got.
-//
-// Its reply may be lost. It is not sent again then: claims that it has made, or makes later, show in the tail, are in nobody's
-// hands, and are given back (see sweep).
-func (s *shift) claim(ctx context.Context, chosen choice) ([]*claim, error) {
+// targets are what a choice names. The caller holds mu.
+func targets(chosen choice) [][]target {
 	slots := make([][]target, len(chosen.slots))
-	s.mu.Lock()
 	for i, slot := range chosen.slots {
 		for _, e := range slot {
+			e.asked = true
 			slots[i] = append(slots[i], target{e, e.place, e.path, e.mod})
 		}
 	}
-	s.mu.Unlock()
-	ops := make([]clientv3.Op, len(slots))
-	for i, slot := range slots {
-		ops[i] = s.claimOp(slot)
+	return slots
+}
+
+// run is the part of the line that jobs to be claimed are in, if they are of one priority and hardly any others are between them: then they are
+// read at once, and not each for itself. It is bare if none of the others is claimed and no ordering key is to be minded: then one comparison
+// says that all of them are free.
+type run struct {
+	from, to string // "" if there is none
+	bare     bool
+}
+
+// together looks for the run that jobs to be claimed are in. The caller holds mu.
+func (w *window) together(slots [][]target) run {
+	const few = 4
+	if len(slots) < few {
+		return run{}
 	}
-	attempt, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), claimWithin)
-	defer cancel()
-	resp, err := s.client.KV.Txn(attempt).
-		If(clientv3.Compare(clientv3.CreateRevision(s.keys.paused()), "=", 0), clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)).
-		Then(ops...).
-		Commit()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	if err != nil {
+	r := run{slots[0][0].path, slots[len(slots)-1][0].path, true}
+	for _, slot := range slots {
+		if len(slot) > 1 || slot[0].path[:3] != r.from[:3] {
+			return run{}
+		}
+	}
+	l := w.lane(r.from[:3])
+	first, _ := l.find(r.from)
+	last, _ := l.find(r.to)
+	if last-first > len(slots)+len(slots)/few {
+		return run{}
+	}
+	for _, e := range l.entries[first : last+1] {
+		if e.worker != "" || e.place.key != "" {
+			r.bare = false
+		}
+	}
+	return r
+}
+
+// claim tries to claim jobs, in one transaction, and returns what it got.
+//
+// Its reply may be lost. It is not sent again then: claims that it has made, or makes later, show in the tail, are in nobody's
+// hands, and are given back (see sweep).
+func (s *shift) claim(ctx context.Context, slots [][]target, r run) (got []*claim, err error) {
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, slot := range slots {
 			for _, t := range slot {
-				t.entry.after = now.Add(strayAfter)
+				t.entry.asked = false
+				if err != nil {
+					t.entry.after = time.Now().Add(strayAfter)
+				}
 			}
 		}
+	}()
+	if r.bare {
+		if got, all, err := s.claimRun(ctx, slots, r); all || err != nil {
+			return got, err
+		}
+	}
+	return s.claimEach(ctx, slots, r)
+}
+
+// commit sends a transaction that claims, if the queue is not paused and the worker's key is there.
+func (s *shift) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), claimWithin)
+	defer cancel()
+	resp, err := s.client.KV.Txn(ctx).
+		If(append(cmps,
+			clientv3.Compare(clientv3.CreateRevision(s.keys.paused()), "=", 0),
+			clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created))...).
+		Then(ops...).
+		Commit()
+	if err == nil {
+		s.sess.Saw(resp.Header.GetRevision())
+		s.tail.Heard(resp.Header.GetRevision())
+	}
+	return resp, err
+}
+
+// claimRun claims all jobs of a run, if nobody has claimed any. One that is gone meanwhile is claimed as well, and let go.
+func (s *shift) claimRun(ctx context.Context, slots [][]target, r run) (got []*claim, all bool, err error) {
+	ops := make([]clientv3.Op, len(slots), len(slots)+1)
+	for i, slot := range slots {
+		ops[i] = clientv3.OpPut(s.keys.claims()+slot[0].path, s.worker)
+	}
+	ops = append(ops, clientv3.OpGet(s.keys.jobs()+r.from, clientv3.WithRange(s.keys.jobs()+r.to+"\x00")))
+	free := clientv3.Compare(clientv3.CreateRevision(s.keys.claims()+r.from), "=", 0).WithRange(s.keys.claims() + r.to + "\x00")
+	resp, err := s.commit(ctx, []clientv3.Cmp{free}, ops)
+	if err != nil || !resp.Succeeded {
+		return nil, false, err
+	}
+	values := byPath(s.keys, resp.Responses[len(slots)].GetResponseRange())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, slot := range slots {
+		t := slot[0]
+		if kv := values[t.path]; kv != nil {
+			got = append(got, s.claimed(t, resp.Header.GetRevision(), kv))
+		} else {
+			t.entry.failed(resp.Header.GetRevision(), time.Now())
+			s.settler.put(&settlement{claim: s.keys.claims() + t.path, token: resp.Header.GetRevision(), ops: s.unclaimOps(t.place), deletes: true})
+		}
+	}
+	return got, true, nil
+}
+
+// claimEach claims jobs each for itself, or one in its place.
+func (s *shift) claimEach(ctx context.Context, slots [][]target, r run) ([]*claim, error) {
+	ops := make([]clientv3.Op, len(slots), len(slots)+1)
+	for i, slot := range slots {
+		ops[i] = s.claimOp(slot, r.from != "")
+	}
+	if r.from != "" {
+		ops = append(ops, clientv3.OpGet(s.keys.jobs()+r.from, clientv3.WithRange(s.keys.jobs()+r.to+"\x00")))
+	}
+	resp, err := s.commit(ctx, nil, ops)
+	if err != nil {
 		return nil, err
 	}
-	revision := resp.Header.GetRevision()
-	s.sess.Saw(revision)
-	s.tail.Heard(revision)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, revision := time.Now(), resp.Header.GetRevision()
 	if !resp.Succeeded {
 		for _, slot := range slots {
 			for _, t := range slot {
@@ -137,12 +283,20 @@ func (s *shift) claim(ctx context.Context, chosen choice) ([]*claim, error) {
 		}
 		return nil, nil
 	}
+	var values map[string]*follow.Entry
+	if r.from != "" {
+		values = byPath(s.keys, resp.Responses[len(slots)].GetResponseRange())
+	}
 	var got []*claim
 	for i, slot := range slots {
 		reply := (*clientv3.TxnResponse)(resp.Responses[i].GetResponseTxn())
 		for n, t := range slot {
 			if reply.Succeeded {
-				got = append(got, s.claimed(t, revision, reply.Responses[len(reply.Responses)-1].GetResponseRange().GetKvs()[0]))
+				kv := values[t.path]
+				if kv == nil {
+					kv = reply.Responses[len(reply.Responses)-1].GetResponseRange().GetKvs()[0]
+				}
+				got = append(got, s.claimed(t, revision, kv))
 				break
 			}
 			if t.entry.failed(revision, now); t.place.key != "" && t.entry.failures > 1 {
@@ -157,8 +311,17 @@ func (s *shift) claim(ctx context.Context, chosen choice) ([]*claim, error) {
 	return got, nil
 }
 
-// claimOp claims the first job of a slot that can be had.
-func (s *shift) claimOp(slot []target) clientv3.Op {
+// byPath are jobs that were read, by path.
+func byPath(keys layout, read *etcdserverpb.RangeResponse) map[string]*follow.Entry {
+	values := make(map[string]*follow.Entry, len(read.GetKvs()))
+	for _, kv := range read.GetKvs() {
+		values[string(kv.Key[len(keys.jobs()):])] = kv
+	}
+	return values
+}
+
+// claimOp claims the first job of a slot that can be had. It reads it, unless that is done otherwise.
+func (s *shift) claimOp(slot []target, read bool) clientv3.Op {
 	var otherwise []clientv3.Op
 	for i := len(slot) - 1; i >= 0; i-- {
 		t := slot[i]
@@ -173,7 +336,9 @@ func (s *shift) claimOp(slot []target) clientv3.Op {
 			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(hold), "=", 0))
 			ops = append(ops, clientv3.OpPut(hold, t.path))
 		}
-		ops = append(ops, clientv3.OpGet(s.keys.jobs()+t.path))
+		if !read {
+			ops = append(ops, clientv3.OpGet(s.keys.jobs()+t.path))
+		}
 		otherwise = []clientv3.Op{clientv3.OpTxn(cmps, ops, otherwise)}
 	}
 	return otherwise[0]

@@ -9,10 +9,6 @@ const (
 	// left to it before it claims something.
 	leaveFor = 50 * time.Millisecond
 
-	// fallbacks is how many jobs a slot of a claim names beside its first: if that was claimed by another meanwhile, etcd takes the
-	// next that is free, in the same transaction.
-	fallbacks = 3
-
 	// aheadOfClock is how far a producer's clock may be ahead for its jobs to be looked for beyond those that wait for their time.
 	aheadOfClock = 5 * time.Second
 )
@@ -24,46 +20,77 @@ type choice struct {
 	wake  time.Time
 }
 
-// pick chooses what a worker claims that has so many free slots: of the first jobs in line that can be claimed, as many as all workers
-// together have slots for, those that fall to it.
+// pick chooses what a worker claims whose handlers wait for so many jobs, and that may have some more at hand.
 //
-// Every worker sees the same line and the same claims, a moment apart, and so comes to the same distribution: a job that
-// comes while many are idle wakes one. What they see apart costs a fallback, and not a claim. A worker with the line to itself takes it
-// in order.
-func (w *window) pick(me string, slots int, now time.Time) choice {
+// Every worker sees the same line and the same claims, a moment apart, and so comes to the same distribution of it: of the first jobs that
+// can be claimed, as many as all handlers wait for, each falls to one worker, and so does each of those after them. So a job that comes while many
+// are idle wakes one. What they see apart costs a fallback, which etcd takes in the same transaction, and not a claim. A worker
+// that is alone takes the line in its order.
+func (w *window) pick(me string, idle, spare int, now time.Time) choice {
 	var c choice
-	if !w.ready || w.paused || slots <= 0 {
+	if !w.ready || w.paused || idle+spare <= 0 {
 		return c
 	}
-	peers, room := w.rivals(me)
-	most := slots*(1+fallbacks) + room
-	line := w.first(most, now, &c)
-	mine := line
-	if room > 0 {
-		mine = w.divide(me, slots, line[:min(len(line), slots+room)], peers, now, &c)
+	rivals, room := w.rivals(me)
+	if len(w.peers) <= 1 {
+		for _, e := range w.first(idle+spare, now, &c) {
+			c.slots = append(c.slots, []*entry{e})
+		}
+		return c
 	}
-	mine = mine[:min(len(mine), slots)]
-	for _, e := range mine {
+	behind := fallbacks(idle + spare)
+	line := w.first(idle+room+(idle*behind+spare*(1+behind))*len(w.peers), now, &c)
+	front := line[:min(len(line), idle+room)]
+	for _, e := range w.divide(me, idle, front, rivals, now, &c) {
 		c.slots = append(c.slots, []*entry{e})
 	}
-	// Only what nobody has a slot for is a fallback: the rest is another's.
-	for i, e := range line[min(len(line), max(len(mine), slots+room)):] {
-		if len(mine) == 0 || i >= len(mine)*fallbacks {
-			break
+	// Of what no handler waits for, this worker's part: to have at hand, and to fall back to.
+	var rest []*entry
+	for _, e := range line[len(front):] {
+		if w.falls(e, me) {
+			rest = append(rest, e)
 		}
-		c.slots[i%len(mine)] = append(c.slots[i%len(mine)], e)
+	}
+	for ; spare > 0 && len(rest) > 0; spare-- {
+		c.slots, rest = append(c.slots, rest[:1:1]), rest[1:]
+	}
+	for i := 0; i < len(c.slots)*behind && i < len(rest); i++ {
+		c.slots[i%len(c.slots)] = append(c.slots[i%len(c.slots)], rest[i])
 	}
 	return c
 }
 
-// rival is another worker that has room for jobs.
+// fallbacks is how many jobs a slot of a claim names beside its first: the more the fewer there are, as one that finds nothing was for nothing.
+func fallbacks(slots int) int {
+	switch {
+	case slots <= 2:
+		return 6
+	case slots <= 16:
+		return 2
+	default:
+		return 1
+	}
+}
+
+// falls reports whether a job falls to a worker, of all that there are.
+func (w *window) falls(e *entry, me string) bool {
+	mine := draw(e.hash, hashOf(me))
+	for id, p := range w.peers {
+		if id != me && draw(e.hash, p.hash) > mine {
+			return false
+		}
+	}
+	return true
+}
+
+// rival is another worker whose handlers wait for jobs.
 type rival struct {
 	id   string
 	peer *peer
 	room int
 }
 
-// rivals are the others that are awake, and how many slots they have free.
+// rivals are the others that are awake and whose handlers wait for jobs, and for how many.
 func (w *window) rivals(me string) (rivals []rival, room int) {
 	for id, p := range w.peers {
 		if free := p.slots - p.busy; id != me && !p.asleep && free > 0 {
@@ -98,6 +125,9 @@ func (w *window) first(most int, now time.Time, c *choice) []*entry {
 				}
 				keys[k] = true
 			}
+			if e.asked {
+				continue
+			}
 			if e.after.After(now) && (e.failures > 1 || e.doubt > w.applied) {
 				c.wakeAt(e.after)
 				continue
@@ -111,7 +141,8 @@ func (w *window) first(most int, now time.Time, c *choice) []*entry {
 	return line
 }
 
-// divide returns those of the jobs that fall to a worker, and what others have left for too long.
+// divide returns those of the jobs that fall to a worker, if each takes as many as its handlers wait for, and one that
+// leaves what falls to it for too long is asleep.
 func (w *window) divide(me string, slots int, line []*entry, rivals []rival, now time.Time, c *choice) []*entry {
 	var mine []*entry
 	self := hashOf(me)

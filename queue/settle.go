@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// mostSettled is how many claims one transaction settles: each is a transaction within it.
+	// mostSettled is how many claims one transaction settles, and mostOps what operations they may take: etcd takes 128.
 	mostSettled = 64
+	mostOps     = 128
 
 	// mostBytes bounds what one transaction writes, far enough below what etcd takes.
 	mostBytes = 1 << 20
@@ -128,9 +129,10 @@ func (q *settler) take(line *[]*settlement) []*settlement {
 		return nil
 	}
 	defer q.mu.Unlock()
-	n, size := 0, 0
+	n, size, ops := 0, 0, 0
 	for n < len(*line) && n < mostSettled {
-		if size += (*line)[n].size; n > 0 && size > mostBytes {
+		size, ops = size+(*line)[n].size, ops+len((*line)[n].ops)
+		if n > 0 && (size > mostBytes || ops > mostOps) {
 			break
 		}
 		n++
@@ -154,7 +156,12 @@ func (st *settlement) op() clientv3.Op {
 	if st.job != "" {
 		otherwise = []clientv3.Op{clientv3.OpGet(st.job, clientv3.WithCountOnly())}
 	}
-	return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(st.claim), "=", st.token)}, st.ops, otherwise)
+	return clientv3.OpTxn([]clientv3.Cmp{st.held()}, st.ops, otherwise)
+}
+
+// held is the condition that the claim is there.
+func (st *settlement) held() clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(st.claim), "=", st.token)
 }
 
 // settled reports whether a transaction has settled a claim, or one before, whose reply was lost: nobody but us undoes the claim while the
@@ -163,23 +170,31 @@ func (st *settlement) settled(reply *etcdserverpb.TxnResponse, repeated bool) bo
 	return reply.GetSucceeded() || repeated && (st.job == "" || reply.GetResponses()[0].GetResponseRange().GetCount() == 0)
 }
 
-// settle commits a batch, again and again until it is known what has become of it.
+// settle commits a batch, again and again until it is known what has become of it: all at once, and if a claim is gone each for itself.
 //
 // The worker's key is compared, too, so that what is refused after a lost reply is resolved (see settled).
 func (q *settler) settle(batch []*settlement) {
 	s := q.shift
-	ops := make([]clientv3.Op, len(batch))
-	for i, st := range batch {
-		ops[i] = st.op()
+	here := clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)
+	all, cmps := make([]clientv3.Op, 0, 2*len(batch)), append(make([]clientv3.Cmp, 0, len(batch)+1), here)
+	for _, st := range batch {
+		all = append(all, st.ops...)
+		cmps = append(cmps, st.held())
 	}
-	var doubt error // of an attempt that may have been applied
-	resp, err := call.Persist(s.life, s.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		resp, err := s.client.KV.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)).Then(ops...).Commit()
-		if err != nil && (retry.Ambiguous(err) || ctx.Err() != nil) {
-			doubt = err
+	resp, doubt, err := q.commit(cmps, all, nil)
+	if err == nil && !resp.Succeeded {
+		each := make([]clientv3.Op, len(batch))
+		for i, st := range batch {
+			each[i] = st.op()
 		}
-		return resp, err
-	})
+		resp, doubt, err = q.commit([]clientv3.Cmp{here}, each, doubt)
+	} else if err == nil {
+		s.sess.Saw(resp.Header.GetRevision())
+		for _, st := range batch {
+			st.over(nil)
+		}
+		return
+	}
 	switch {
 	case err != nil && s.life.Err() != nil:
 		for _, st := range batch {
@@ -203,6 +218,20 @@ func (q *settler) settle(batch []*settlement) {
 			}
 		}
 	}
+}
+
+// commit commits a transaction for as long as the shift lives. The doubt that it returns is the error of an attempt that may have been
+// applied without an answer.
+func (q *settler) commit(cmps []clientv3.Cmp, ops []clientv3.Op, doubt error) (resp *clientv3.TxnResponse, unsure, err error) {
+	s := q.shift
+	resp, err = call.Persist(s.life, s.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		resp, err := s.client.KV.Txn(ctx).If(cmps...).Then(ops...).Commit()
+		if err != nil && (retry.Ambiguous(err) || ctx.Err() != nil) {
+			doubt = err
+		}
+		return resp, err
+	})
+	return resp, doubt, err
 }
 
 // refused deals with a batch that etcd does not take: each alone, as one may spoil it for the others; and one that is alone after a pause, as

@@ -54,15 +54,18 @@ type shift struct {
 
 	load, hire, undo notice
 
-	mu      sync.Mutex
-	window  *window             // guarded by mu
-	resets  int                 // guarded by mu: how often the window was begun anew
-	active  map[string]*claim   // guarded by mu: claims of ours, by path
-	strays  map[string]stray    // guarded by mu: claims in our name that we know nothing of
-	blocked map[string]struct{} // guarded by mu: hashes of ordering keys that are held, though it is not seen by whom
-	inHand  int                 // guarded by mu: claims that handlers have, or are to have
-	stopped atomic.Bool         // no handler is called any more
-	settler settler
+	mu       sync.Mutex
+	window   *window             // guarded by mu
+	resets   int                 // guarded by mu: how often the window was begun anew
+	active   map[string]*claim   // guarded by mu: claims of ours, by path
+	strays   map[string]stray    // guarded by mu: claims in our name that we know nothing of
+	blocked  map[string]struct{} // guarded by mu: hashes of ordering keys that are held, though it is not seen by whom
+	inHand   int                 // guarded by mu: claims that handlers have, or are to have
+	claiming int                 // guarded by mu: transactions that claim and are under way
+	asked    int                 // guarded by mu: for how many jobs
+	pace     pace                // guarded by mu: of the handlers
+	stopped  atomic.Bool         // no handler is called any more
+	settler  settler
 }
 
 // stray is a claim in our name that no answer has told us of: its reply was lost.
@@ -94,7 +97,7 @@ func (t *trade) begin(ctx context.Context, s *session.Session) (*shift, error) {
 	}
 	sh.key = t.keys.worker(sh.worker)
 	host, _ := os.Hostname() // for people
-	says, err := json.Marshal(crew{Host: host, PID: os.Getpid(), Slots: t.opts.slots(), Since: time.Now().UTC().Truncate(time.Millisecond)})
+	says, err := json.Marshal(crew{Host: host, PID: os.Getpid(), Slots: t.opts.Concurrency, Since: time.Now().UTC().Truncate(time.Millisecond)})
 	if err != nil {
 		return nil, fmt.Errorf("queue: worker's key: %w", err)
 	}

@@ -49,6 +49,7 @@ type entry struct {
 	worker   string    // who has claimed it, or ""
 	claim    int64     // revision of the claim
 	asOf     int64     // revision of the read that it comes from: what happened before is in it
+	asked    bool      // it is being claimed by ourselves
 	failures int       // to claim it
 	doubt    int64     // revision of the last one
 	after    time.Time // it is left alone until then: see failed

@@ -14,6 +14,7 @@ import (
 
 // Defaults of the WorkOptions' zero fields.
 const (
+	leastPrefetch         = 16
 	defaultDrainTimeout   = 30 * time.Second
 	defaultBackoffInitial = time.Second
 	defaultBackoffMax     = 5 * time.Minute
@@ -24,9 +25,10 @@ type WorkOptions struct {
 	// Concurrency is how many handlers run at a time. Default 1, at most 1,000.
 	Concurrency int
 
-	// Prefetch is how many jobs are claimed beyond those that handlers run for, so that a handler that returns finds the next at
-	// hand. Others cannot have them meanwhile, and what comes with a higher priority waits behind them. Default half of Concurrency, rounded
-	// up; negative means none; at most 1,000.
+	// Prefetch is how many jobs may be claimed beyond those that handlers run for, so that a handler that returns finds the next at
+	// hand. It is used only as far as they are begun within about a tenth of a second, by the pace of the handlers: others cannot have
+	// them meanwhile, and what comes with a higher priority waits behind them. Default Concurrency, but at least 16; negative means
+	// none; at most 1,000.
 	Prefetch int
 
 	// Timeout is how long a handler may take for a job; then its context ends with [context.DeadlineExceeded]. A handler that has
@@ -72,7 +74,7 @@ func (o *WorkOptions) resolve() (WorkOptions, error) {
 		d.Concurrency = 1
 	}
 	if d.Prefetch == 0 {
-		d.Prefetch = (d.Concurrency + 1) / 2
+		d.Prefetch = max(d.Concurrency, leastPrefetch)
 	}
 	d.Prefetch = max(d.Prefetch, 0)
 	if d.DrainTimeout == 0 {
@@ -173,6 +175,7 @@ func (s *shift) handler() {
 		}
 		s.mu.Lock()
 		s.inHand--
+		s.pace.done(time.Now())
 		s.mu.Unlock()
 		s.hire.give()
 	}
