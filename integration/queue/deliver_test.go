@@ -413,30 +413,41 @@ func TestAClaimDeletedByAStrangerEndsItsDeliveryAlone(t *testing.T) {
 
 func TestAWorkerThatStopsGivesBackWhatItHasNotBegun(t *testing.T) {
 	t.Parallel()
+	const quickly, all = 200, 230 // jobs that are done at once, so that it is worth to have some at hand
 	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"q"
 	q := queue.New[int](cli, name, nil)
-	for i := range 10 {
-		push(t, q, i, nil)
+	items := make([]int, all)
+	for i := range items {
+		items[i] = i
 	}
-	began, goOn := make(chan int, 10), make(chan struct{})
+	if _, err := q.PushMany(t.Context(), items, nil); err != nil {
+		t.Fatal(err)
+	}
+	began, goOn := make(chan int, all), make(chan struct{})
+	free := sync.OnceFunc(func() { close(goOn) })
+	defer free()
 	stop := workBeside(t, q, &queue.WorkOptions{Prefetch: 5}, func(_ context.Context, d *queue.Delivery[int]) error {
-		began <- d.Item
-		<-goOn
+		if d.Item >= quickly {
+			began <- d.Item
+			<-goOn
+		}
 		return nil
 	})
-	etcdtest.Receive(t, soon, "the first", began)
+	if first := etcdtest.Receive(t, soon, "the first that takes long", began); first != quickly {
+		t.Errorf("job %d came, want %d", first, quickly)
+	}
 	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/claims/", 6)
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/claims/", 6) // until the handler returns nothing is known to be over
-	close(goOn)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/workers/", 1) // it waits for its handler
+	free()
 	if err := etcdtest.Receive(t, soon, "the end of the work", stopped); err != nil {
 		t.Errorf("Work returned %v", err)
 	}
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/jobs/", 9)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/jobs/", all-quickly-1-len(began))
 	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/claims/", 0)
 	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/workers/", 0)
-	if got := collect(t, q, 9); !slices.Equal(got, []int{1, 2, 3, 4, 5, 6, 7, 8, 9}) {
+	if got := collect(t, q, all-quickly-1); !slices.Equal(got, items[quickly+1:]) {
 		t.Errorf("given back and delivered again: %v", got)
 	}
 }
