@@ -473,8 +473,9 @@ func (c *claim) await(ctx context.Context) error {
 		return c.result
 	case <-ctx.Done():
 	}
-	// Who settles under the delivery's own context has ended that himself.
-	if errors.Is(context.Cause(ctx), errSettled) {
+	// Who settles under the delivery's own context may have ended that himself. Or it has ended for a loss: then the answer is not that,
+	// since what was sent before may have been done.
+	if cause := context.Cause(ctx); errors.Is(cause, errSettled) || errors.Is(cause, fence.ErrLost) {
 		<-c.settled // with the session's end at the latest
 		return c.result
 	}
