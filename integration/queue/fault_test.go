@@ -157,7 +157,7 @@ func TestARevokedLeaseIsNoticedAndTheWorkerGoesOn(t *testing.T) {
 		<-d.Context().Done()
 		w.record.gives(r, modelDone)
 		err := d.Ack(context.WithoutCancel(ctx))
-		w.record.gave(r, stormOutcome(err))
+		w.record.gave(r, stormOutcome(err), err)
 		lost <- seen{d, err}
 		return nil // which is of no matter any more
 	})

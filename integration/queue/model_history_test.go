@@ -72,11 +72,12 @@ type modelDelivery struct {
 	end     modelEnd
 	outcome modelOutcome // of how it gave the job away. What is returned to Work stays unknown
 	settled modelInstant // the answer was there
+	said    error        // it
 }
 
 func (d *modelDelivery) String() string {
-	return fmt.Sprintf("job %d, attempt %d, token %d, worker %d, from %v to %v, who %v (%v at %v)",
-		d.tag, d.attempt, d.token, d.worker, d.from, d.until, d.end, d.outcome, d.settled)
+	return fmt.Sprintf("job %d, attempt %d, token %d, worker %d, from %v to %v, who %v (%v at %v: %v)",
+		d.tag, d.attempt, d.token, d.worker, d.from, d.until, d.end, d.outcome, d.settled, d.said)
 }
 
 // modelRecorder writes a history down. It is safe for concurrent use.
@@ -140,10 +141,10 @@ func (r *modelRecorder) gives(d *modelDelivery, how modelEnd) {
 }
 
 // gave notes what came of it.
-func (r *modelRecorder) gave(d *modelDelivery, what modelOutcome) {
+func (r *modelRecorder) gave(d *modelDelivery, what modelOutcome, said error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d.outcome, d.settled = what, r.now()
+	d.outcome, d.settled, d.said = what, r.now(), said
 }
 
 // tamper notes that a stranger has ended a claim, or its worker: its holder cannot know before others own.

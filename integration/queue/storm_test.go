@@ -215,7 +215,7 @@ func (w *stormWorker) handle(ctx context.Context, d *queue.Delivery[stormItem]) 
 	case kind < 50:
 		w.record.gives(r, modelBack)
 		err := d.Nack(ctx, time.Duration(n%5)*50*time.Millisecond)
-		w.record.gave(r, stormOutcome(err))
+		w.record.gave(r, stormOutcome(err), err)
 		return err
 	case kind < 53: // too slow
 		<-ctx.Done()
@@ -247,7 +247,7 @@ func (w *stormWorker) finish(ctx context.Context, d *queue.Delivery[stormItem], 
 		w.settled.Add(1)
 		return nil
 	}
-	w.record.gave(r, stormOutcome(err))
+	w.record.gave(r, stormOutcome(err), err)
 	if err == nil {
 		w.settled.Add(1)
 	}
