@@ -147,7 +147,16 @@ func TestNothingIsLostOrDoneTwiceWhateverHappens(t *testing.T) {
 	episodes := s.rage(newStormSchedule(seed), pushed, int64(jobs))
 	etcdtest.Done(t, stormSettled, "pushing the last", pushed)
 	stormed := time.Since(began)
-	etcdtest.WaitQueueEmpty(t, stormSettled, s.trail.client, stormName)
+	func() {
+		empty := false
+		defer func() {
+			if !empty {
+				s.stuck()
+			}
+		}()
+		etcdtest.WaitQueueEmpty(t, stormSettled, s.trail.client, stormName)
+		empty = true
+	}()
 	quiet := time.Since(began)
 	stop()
 	t.Logf("seed %d: %d episodes in %v, empty after %v: %.0f jobs a second", seed, episodes, stormed.Round(time.Millisecond),
