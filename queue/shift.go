@@ -331,9 +331,26 @@ func (s *shift) readOn(ctx context.Context, ld loader) error {
 			return err
 		}
 		s.window.merge(s.keys, l, part)
+		s.astray(l)
 		l.span = nextSpan(span, len(part.jobs))
 		s.mu.Unlock()
 		s.hire.give()
+	}
+}
+
+// astray looks among what was read for claims in our name that no answer has told us of: the tail does not tell of those made before it
+// began anew. The caller holds mu.
+func (s *shift) astray(l *lane) {
+	for _, e := range l.entries {
+		if e.worker != s.worker {
+			continue
+		}
+		if mine := s.active[e.path]; mine != nil && mine.token == e.claim {
+			continue
+		}
+		if st := s.strays[e.path]; st.revision != e.claim {
+			s.strays[e.path] = stray{e.claim, time.Now()}
+		}
 	}
 }
 
