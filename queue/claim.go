@@ -371,6 +371,7 @@ func (s *shift) sweep(now time.Time) time.Time {
 		switch mine := s.active[path]; {
 		case mine != nil && mine.token == st.revision:
 			delete(s.strays, path)
+		case s.window.asks(path): // the answer is under way, perhaps, and would take it into our hands
 		case now.Sub(st.seen) >= strayAfter:
 			delete(s.strays, path)
 			at, err := parsePlace(path)

@@ -252,6 +252,12 @@ func (l *lane) find(path string) (int, bool) {
 	return slices.BinarySearchFunc(l.entries, path, func(e *entry, path string) int { return strings.Compare(e.path, path) })
 }
 
+// asks reports whether a claim of a path is under way.
+func (w *window) asks(path string) bool {
+	e := w.entry(path)
+	return e != nil && e.asked
+}
+
 // lane is the one of a rank, or nil.
 func (w *window) lane(rank string) *lane {
 	for _, l := range w.lanes {

@@ -69,7 +69,7 @@ func TestTheTrailBites(t *testing.T) {
 	}{
 		{"a delivery has no claim", modelUnbacked, func(_ [][]modelChange, h *modelHistory) { h.deliveries[0].token = 11 }},
 		{"a job is deleted by who has not claimed it", modelClaimless, func(s [][]modelChange, _ *modelHistory) { s[8] = s[8][1:] }},
-		{"a job is claimed that is gone", modelNothing, func(s [][]modelChange, _ *modelHistory) { s[3] = append(s[3][:1], s[8][1]) }},
+		{"a job is delivered that is gone", modelUnbacked, func(s [][]modelChange, _ *modelHistory) { s[3] = append(s[3][:1], s[8][1]) }},
 		{"a key is not held", modelUnheld, func(s [][]modelChange, _ *modelHistory) { s[6] = s[6][:1] }},
 		{"a job is done that nobody was given", modelUngiven, func(_ [][]modelChange, h *modelHistory) { h.deliveries = slices.Delete(h.deliveries, 2, 3) }},
 		{"a job is done that was given back", modelUngiven, func(_ [][]modelChange, h *modelHistory) { h.deliveries[2].end = modelBack }},

@@ -21,7 +21,6 @@ type modelChange struct {
 const (
 	modelUnbacked  modelRule = "a delivery without a claim"
 	modelClaimless modelRule = "a job was deleted, or moved, without its claim"
-	modelNothing   modelRule = "a claim of a job that is not there"
 	modelUnheld    modelRule = "a keyed job was claimed without its key"
 	modelUngiven   modelRule = "a job is done that nobody was done with"
 	modelUndone    modelRule = "an acknowledgement that was accepted has not deleted its job"
@@ -125,17 +124,14 @@ func (m *modelTrail) take(changes []modelChange) {
 }
 
 func (m *modelTrail) claimed(c modelChange, place string) {
-	id, there := m.jobs[place]
-	if !there {
-		m.violated(modelNothing, "%s, revision %d", place, c.revision)
-	}
+	id := m.jobs[place] // none if it is gone: many are claimed at once, and such a claim is let go without a delivery
 	if _, hash, keyed := strings.Cut(place, "."); keyed && !m.holds[hash] {
 		m.violated(modelUnheld, "%s, revision %d", place, c.revision)
 	}
 	claim := &modelClaim{token: c.created, place: place, id: id, value: c.value}
 	m.claims[place] = claim
 	m.all[claim.token] = append(m.all[claim.token], claim)
-	if _, before := m.first[id]; !before {
+	if _, before := m.first[id]; !before && id != "" {
 		m.first[id] = claim.token
 	}
 }
