@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/etcdkit/etcdkit/election"
 	"github.com/etcdkit/etcdkit/internal/names"
 	"github.com/etcdkit/etcdkit/session"
 )
@@ -99,15 +98,12 @@ func (o *ScheduleOptions) Validate() error {
 		return fmt.Errorf("ScheduleOptions.Grace must be %v at least, but is %v", leastGrace, o.Grace)
 	case o.MaxLate < 0:
 		return fmt.Errorf("ScheduleOptions.MaxLate must not be negative, but is %d", o.MaxLate)
+	case o.Session != nil && o.Sessions != nil:
+		return errors.New("ScheduleOptions.Session and ScheduleOptions.Sessions are both set: sessions come from one of them")
 	case o.Missed == MissedAll && !o.Overlap:
 		return errors.New("ScheduleOptions.Missed is MissedAll without Overlap: of the ticks that are made up for, all but the first would be skipped")
 	}
-	return o.election(nil).Validate()
-}
-
-// election is how a place in line is taken. Nothing is drained: what drives stops within a call that its context bounds.
-func (o *ScheduleOptions) election(log *zap.Logger) *election.Options {
-	return &election.Options{Session: o.Session, Sessions: o.Sessions, Logger: log}
+	return o.Session.Validate()
 }
 
 // Schedule pushes a job into q at every tick of a cron expression, until ctx ends. Any number of processes call it with the same
@@ -133,12 +129,7 @@ func Schedule[T any](ctx context.Context, q *Queue[T], name, cron string, opts *
 	if err != nil {
 		return err
 	}
-	lead := func(ctx context.Context, _ *election.Term) error { return s.drive(ctx) }
-	err = election.Run(ctx, q.client, q.keys.driving(name), whoDrives(), s.opts.election(s.log), lead)
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return s.failed(err)
+	return s.failed(s.run(ctx))
 }
 
 // schedule is one Schedule that runs.

@@ -2,9 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,13 +9,8 @@ import (
 	"github.com/etcdkit/etcdkit/retry"
 )
 
-const (
-	// blink is how long the wall clock is not looked at: it may be set, and the machine suspended, while a timer runs.
-	blink = time.Second
-
-	// settledDriver is how long driving has gone well for the waits after a failure to start from the shortest again.
-	settledDriver = 5 * time.Second
-)
+// blink is how long the wall clock is not looked at: it may be set, and the machine suspended, while a timer runs.
+const blink = time.Second
 
 // drive fires ticks until ctx ends.
 func (s *schedule[T]) drive(ctx context.Context) error {
@@ -105,6 +97,18 @@ type stuck struct {
 	waits *retry.Backoff
 }
 
+// wait lets a wait pass before a tick's job is made once more, and reports false, at once, if that has been tried for long enough.
+func (st *stuck) wait(ctx context.Context, tick time.Time, enough time.Duration) bool {
+	if !st.tick.Equal(tick) {
+		*st = stuck{tick, time.Now(), retry.Policy{}.Backoff()}
+	}
+	if time.Since(st.since) >= enough {
+		return false
+	}
+	_ = st.waits.Wait(ctx) // the caller looks at ctx
+	return true
+}
+
 // fire fires ticks, in order, for as long as nothing comes in between.
 func (s *schedule[T]) fire(ctx context.Context, k known, fire []time.Time, st *stuck) (known, error) {
 	for _, tick := range fire {
@@ -113,23 +117,19 @@ func (s *schedule[T]) fire(ctx context.Context, k known, fire []time.Time, st *s
 		}
 		to := k.progress
 		to.Tick = tick
-		j, err := s.prepare(k, tick)
-		if err != nil {
-			if !st.tick.Equal(tick) {
-				*st = stuck{tick, time.Now(), retry.Policy{}.Backoff()}
-			}
-			if time.Since(st.since) < s.opts.Grace {
-				s.log.Warn("the job of a tick could not be made", zap.Time("tick", tick), zap.Error(err))
-				_ = st.waits.Wait(ctx)
-				return k, nil
-			}
-			s.log.Error("a tick is skipped: its job could not be made", zap.Time("tick", tick), zap.Error(err))
-		} else {
+		j, failed := s.prepare(k, tick)
+		switch {
+		case failed == nil:
 			to.Job = j.id
+		case st.wait(ctx, tick, s.opts.Grace):
+			s.log.Warn("the job of a tick could not be made", zap.Time("tick", tick), zap.Error(failed))
+			return k, nil //nolint:nilerr // it is decided anew what is due
+		default:
+			s.log.Error("a tick is skipped: its job could not be made", zap.Time("tick", tick), zap.Error(failed))
 		}
 		before := k
-		k, err = s.advance(ctx, k, to, j)
-		if err != nil {
+		var err error
+		if k, err = s.advance(ctx, k, to, j); err != nil {
 			return k, err
 		}
 		if !k.Tick.Equal(tick) || k.revision == 0 {
@@ -165,18 +165,3 @@ func sleepUntil(ctx context.Context, at time.Time) {
 		timer.Reset(wait)
 	}
 }
-
-// driver is what the key of one who stands in line says about it, for people.
-type driver struct {
-	Host  string    `json:"host,omitempty"`
-	PID   int       `json:"pid"`
-	Since time.Time `json:"since"`
-}
-
-func whoDrives() string {
-	host, _ := os.Hostname() // a description without it is better than none
-	b, _ := json.Marshal(driver{host, os.Getpid(), time.Now().UTC().Truncate(time.Millisecond)})
-	return string(b)
-}
-
-func (d driver) String() string { return fmt.Sprintf("%s, process %d", d.Host, d.PID) }

@@ -15,8 +15,8 @@ import (
 
 func (l layout) schedules() string              { return string(l) + "schedules/" }
 func (l layout) schedule(name string) string    { return l.schedules() + name }
-func (l layout) driving(schedule string) string { return string(l) + "drivers/" + schedule + "/" } // name of the election
-func (l layout) drivers(schedule string) string { return l.driving(schedule) + "/" }               // prefix of its line
+func (l layout) driving(schedule string) string { return string(l) + "drivers/" + schedule + "/" } // name of the line
+func (l layout) drivers(schedule string) string { return l.driving(schedule) + "/" }               // its prefix
 
 // progress is how far a schedule has come, as its key holds it.
 type progress struct {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/queue"
+	"github.com/etcdkit/etcdkit/session"
 )
 
 func TestAScheduleFiresNothingOfThePastAndThenEachTick(t *testing.T) {
@@ -243,6 +244,27 @@ func TestAScheduleIsDeletedOnceNobodyDrivesIt(t *testing.T) {
 	for _, want := range []error{nil, queue.ErrUnknownID} {
 		if err := q.Unschedule(t.Context(), "s"); !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
+		}
+	}
+}
+
+func TestSchedulesShareAKeepersSessionAndEndWithIt(t *testing.T) {
+	t.Parallel()
+	cli, name := etcdtest.Client(t), scheduleName(t)
+	keeper := session.NewKeeper(cli, scheduleShort)
+	opts := queue.ScheduleOptions{Sessions: keeper}
+	a := scheduleRun(t, cli, name, "a", "@every 100ms", opts, scheduleItem)
+	b := scheduleRun(t, cli, name, "b", "@every 100ms", opts, scheduleItem)
+	line := etcdtest.WaitKeys(t, scheduleSoon, cli, scheduleRoot(name)+"drivers/", 2)
+	if line.Kvs[0].Lease != line.Kvs[1].Lease {
+		t.Errorf("each has a lease of its own: %v", line.Kvs)
+	}
+	if err := keeper.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, d := range []*scheduleDriver{a, b} {
+		if err := etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done); !errors.Is(err, session.ErrClosed) {
+			t.Errorf("Schedule: %v", err)
 		}
 	}
 }
