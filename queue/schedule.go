@@ -122,7 +122,8 @@ func (o *ScheduleOptions) Validate() error {
 // The first start of a schedule fires nothing of the past. Later ones go on from the last tick. A changed expression or zone does
 // too, but not from longer ago than Grace.
 //
-// It returns ctx's cause, or an error that says what is wrong with the arguments; etcd's absence it waits out. Options.MaxDepth
+// It returns ctx's cause; an error that says what is wrong with the arguments; or, with ScheduleOptions.Sessions, that of a source which
+// has ended, as a keeper that was closed. etcd's absence it waits out. Options.MaxDepth
 // does not hold for ticks.
 func Schedule[T any](ctx context.Context, q *Queue[T], name, cron string, opts *ScheduleOptions, job func(tick time.Time) (item T, opts *PushOptions, err error)) error {
 	s, err := newSchedule(q, name, cron, opts, job)

@@ -113,7 +113,7 @@ func (st *stuck) wait(ctx context.Context, tick time.Time, enough time.Duration)
 func (s *schedule[T]) fire(ctx context.Context, k known, fire []time.Time, st *stuck) (known, error) {
 	for _, tick := range fire {
 		if ctx.Err() != nil {
-			return k, nil
+			break
 		}
 		to := k.progress
 		to.Tick = tick
@@ -123,7 +123,7 @@ func (s *schedule[T]) fire(ctx context.Context, k known, fire []time.Time, st *s
 			to.Job = j.id
 		case st.wait(ctx, tick, s.opts.Grace):
 			s.log.Warn("the job of a tick could not be made", zap.Time("tick", tick), zap.Error(failed))
-			return k, nil //nolint:nilerr // it is decided anew what is due
+			return k, nil
 		default:
 			s.log.Error("a tick is skipped: its job could not be made", zap.Time("tick", tick), zap.Error(failed))
 		}
