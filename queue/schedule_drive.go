@@ -112,9 +112,6 @@ func (st *stuck) wait(ctx context.Context, tick time.Time, enough time.Duration)
 // fire fires ticks, in order, for as long as nothing comes in between.
 func (s *schedule[T]) fire(ctx context.Context, k known, fire []time.Time, st *stuck) (known, error) {
 	for _, tick := range fire {
-		if ctx.Err() != nil {
-			break
-		}
 		to := k.progress
 		to.Tick = tick
 		j, failed := s.prepare(k, tick)
