@@ -57,8 +57,12 @@ type TopicOptions[T any] struct {
 //
 // # Limits
 //
-// A message is written to the disk of every member and sent to each subscriber by etcd: this is for hundreds of small messages a second, and
-// tens of subscribers. They are kept by count and age (TopicOptions), by those who publish, and nobody acknowledges them.
+// A message is written to the disk of every member and sent to each subscriber by etcd: this is for some hundreds of small messages a second
+// beside what etcd is there for, and tens of subscribers. They are kept by count and age (TopicOptions), by those who publish, and nobody
+// acknowledges them: a subscriber that is to go on where it was stores Message.Position with what it made of the message.
+//
+// A restored backup that holds all that a subscriber has had, and is in place before the subscriber has heard of more, is no gap to it:
+// what it never heard of is not missed.
 type Topic[T any] struct {
 	client   *clientv3.Client
 	name     string

@@ -48,11 +48,11 @@ func attachTail(t *testing.T, cli *clientv3.Client, rng follow.Range) *tailer {
 	return o
 }
 
-func (o *tailer) enter() (leave func()) {
+// enter begins a call, with the lock held.
+func (o *tailer) enter() {
 	o.mu.Lock()
 	close(o.called)
 	o.called = make(chan struct{})
-	return o.mu.Unlock
 }
 
 func (o *tailer) blame(format string, args ...any) {
@@ -60,7 +60,8 @@ func (o *tailer) blame(format string, args ...any) {
 }
 
 func (o *tailer) Changed(c follow.Change) {
-	defer o.enter()()
+	o.enter()
+	defer o.mu.Unlock()
 	switch {
 	case c.Reset != !o.live:
 		o.blame("reset is %t, and the tail is live: %t", c.Reset, o.live)
@@ -89,13 +90,15 @@ func (o *tailer) Changed(c follow.Change) {
 }
 
 func (o *tailer) Stale(error) {
-	defer o.enter()()
+	o.enter()
+	defer o.mu.Unlock()
 	o.live = false
 	o.stales++
 }
 
 func (o *tailer) Live() {
-	defer o.enter()()
+	o.enter()
+	defer o.mu.Unlock()
 	if len(o.parts) == 0 {
 		o.blame("live without a change")
 	}
@@ -116,8 +119,9 @@ func (o *tailer) wait(t *testing.T, within time.Duration, what string, ok func()
 		case <-called:
 		case <-deadline:
 			o.mu.Lock()
-			defer o.mu.Unlock()
-			t.Fatalf("%s: not so within %v; %d parts, live: %t, stale %d times", what, within, len(o.parts), o.live, o.stales)
+			state := fmt.Sprintf("%d parts, live: %t, stale %d times", len(o.parts), o.live, o.stales)
+			o.mu.Unlock()
+			t.Fatalf("%s: not so within %v; %s", what, within, state)
 		}
 	}
 }

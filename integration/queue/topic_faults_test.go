@@ -271,13 +271,13 @@ func TestATopicKeepsMessagesForATime(t *testing.T) {
 	etcdtest.Eventually(t, topicSoon, "the old messages are trimmed", func(ctx context.Context) error {
 		<-tick.C
 		publishTopic(t, topic, "new")
-		for m := range topic.Subscribe(ctx, queue.Position{}) {
-			if m.Item == "new" {
-				break
+		for m, err := range topic.Subscribe(ctx, queue.Position{}) {
+			if err == nil && m.Item != "new" {
+				err = errors.New(m.Item)
 			}
-			return errors.New(m.Item)
+			return err
 		}
-		return nil
+		return ctx.Err()
 	})
 	if took := time.Since(began); took < 800*time.Millisecond || took > 2*time.Second {
 		t.Errorf("after %v", took)

@@ -38,8 +38,9 @@ type topicListener struct {
 
 // topicGap is a gap and after how many messages it came.
 type topicGap struct {
-	*queue.GapError
-	after int
+	From, To queue.Position
+	Replaced bool
+	after    int
 }
 
 // listenTopic subscribes; each, if it is not nil, is called with each message before it is noted.
@@ -73,7 +74,7 @@ func (l *topicListener) note(m queue.Message[string], err error) {
 	case err == nil:
 		l.got = append(l.got, m)
 	case errors.As(err, &gap):
-		l.gaps = append(l.gaps, topicGap{gap, len(l.got)})
+		l.gaps = append(l.gaps, topicGap{gap.From, gap.To, gap.Replaced, len(l.got)})
 	case errors.As(err, &bad):
 		l.bad = append(l.bad, bad)
 	default:
@@ -97,8 +98,9 @@ func (l *topicListener) wait(t testing.TB, within time.Duration, what string, ok
 		case <-called:
 		case <-deadline:
 			l.mu.Lock()
-			defer l.mu.Unlock()
-			t.Fatalf("%s: not so within %v; %d messages, gaps %v, undecodable %v, %v", what, within, len(l.got), l.gaps, l.bad, l.end)
+			state := fmt.Sprintf("%d messages, gaps %v, undecodable %v, %v", len(l.got), l.gaps, l.bad, l.end)
+			l.mu.Unlock()
+			t.Fatalf("%s: not so within %v; %s", what, within, state)
 		}
 	}
 }
