@@ -154,7 +154,7 @@ const (
 func (d draft) size(l layout) int {
 	const longestLocal = clockDigits + len("-") + 8 + 16 + len("-d") + len(".") + hashDigits
 	path := len("000/") + longestLocal
-	n := len(l) + len("work/jobs/") + path
+	n := len(l) + len("line/jobs/") + path
 	size := 2*(n+overhead) + len(d.value)
 	if d.opts.ID != "" {
 		size += 4*(len(l)+len("seen/")+len(d.opts.ID)+overhead) + 2*path + overhead

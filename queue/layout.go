@@ -20,16 +20,16 @@ type layout string
 // layoutOf returns the layout of a queue. No name holds two slashes in a row, so that these end it.
 func layoutOf(name string) layout { return layout(Root + name + "//") }
 
-// work is the prefix of all that workers watch, and of nothing else.
-func (l layout) work() string { return string(l) + "work/" }
+// line is the prefix of all that workers watch, and of nothing else.
+func (l layout) line() string { return string(l) + "line/" }
 
-func (l layout) jobs() string                { return l.work() + "jobs/" }
+func (l layout) jobs() string                { return l.line() + "jobs/" }
 func (l layout) job(p place) string          { return l.jobs() + p.path() }
-func (l layout) claims() string              { return l.work() + "claims/" }
+func (l layout) claims() string              { return l.line() + "claims/" }
 func (l layout) claim(p place) string        { return l.claims() + p.path() }
-func (l layout) workers() string             { return l.work() + "workers/" }
+func (l layout) workers() string             { return l.line() + "workers/" }
 func (l layout) worker(id string) string     { return l.workers() + id }
-func (l layout) paused() string              { return l.work() + "paused" }
+func (l layout) paused() string              { return l.line() + "paused" }
 func (l layout) hold(hash string) string     { return string(l) + "keys/" + hash }
 func (l layout) waiting(id string) string    { return string(l) + "ids/" + id }
 func (l layout) seen(id string) string       { return string(l) + "seen/" + id }

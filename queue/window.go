@@ -97,7 +97,7 @@ func (w *window) apply(keys layout, c follow.Change) {
 
 // event takes in one.
 func (w *window) event(keys layout, e follow.Event) {
-	what, ok := strings.CutPrefix(e.Key, keys.work())
+	what, ok := strings.CutPrefix(e.Key, keys.line())
 	if !ok {
 		return
 	}

@@ -88,7 +88,7 @@ func TestItemsAreShownEscapedAndCutOff(t *testing.T) {
 	t.Parallel()
 	s := newQueueShell(t)
 	s.ok("push", "./mail", "a\nb\x1b[31m\u202e\\ \xff", strings.Repeat("x", 1000))
-	s.put(queue.Root+s.root+"/mail//work/jobs/100/junk\x1b", "whatever")
+	s.put(queue.Root+s.root+"/mail//line/jobs/100/junk\x1b", "whatever")
 	out := s.prints([]string{"peek", "./mail"}, `a\nb\x1b[31m\u202e\ \xff`+"\n", strings.Repeat("x", 199)+"…\n", "junk", "unreadable", "whatever\n")
 	if strings.Contains(out, "\u202e") {
 		t.Errorf("%q", out)

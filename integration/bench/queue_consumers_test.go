@@ -194,7 +194,7 @@ func claimsIn(txn *pb.TxnRequest, answer *pb.TxnResponse) (wanted, got int) {
 	for branch, ops := range map[bool][]*pb.RequestOp{true: txn.Success, false: txn.Failure} {
 		taken := answer != nil && answer.Succeeded == branch
 		for i, op := range ops {
-			if put := op.GetRequestPut(); put != nil && strings.HasPrefix(string(put.Key), queue.Root) && strings.Contains(string(put.Key), "work/claims/") {
+			if put := op.GetRequestPut(); put != nil && strings.HasPrefix(string(put.Key), queue.Root) && strings.Contains(string(put.Key), "line/claims/") {
 				wanted++
 				if taken {
 					got++

@@ -70,7 +70,7 @@ func putJobs(client *clientv3.Client, prefix, value string) func(ctx context.Con
 			first := n.Add(txnOps)
 			ops := make([]clientv3.Op, txnOps)
 			for i := range ops {
-				ops[i] = clientv3.OpPut(fmt.Sprintf("%swork/jobs/100/%013x-producer", prefix, first+int64(i)), value)
+				ops[i] = clientv3.OpPut(fmt.Sprintf("%sline/jobs/100/%013x-producer", prefix, first+int64(i)), value)
 			}
 			if _, err := client.Txn(ctx).Then(ops...).Commit(); err != nil {
 				return err

@@ -102,10 +102,10 @@ func (l *line) jobs() string {
 	if l.impl == recipes {
 		return l.root()
 	}
-	return l.root() + "work/jobs/"
+	return l.root() + "line/jobs/"
 }
 
-func (l *line) claims() string { return l.root() + "work/claims/" }
+func (l *line) claims() string { return l.root() + "line/claims/" }
 
 func (l *line) place(n int) string { return fmt.Sprintf("100/%013x-bench000", l.epoch+int64(n)) }
 func (l *line) claim(n int) string { return l.claims() + l.place(n) }

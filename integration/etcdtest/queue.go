@@ -18,7 +18,7 @@ func WaitQueueEmpty(t testing.TB, within time.Duration, cli *clientv3.Client, na
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	jobs, first := queue.Root+name+"//work/jobs/", ""
+	jobs, first := queue.Root+name+"//line/jobs/", ""
 	// Deletions alone can make it empty, and while many come one look at a time is enough.
 	changes := cli.Watch(ctx, jobs, clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
 	for {

@@ -33,8 +33,8 @@ func TestPeekShowsTheLineAsItIs(t *testing.T) {
 	w.job(3, now.Add(-time.Second), "", "first")
 	w.job(0, now.Add(-time.Hour), "", "\xff")
 	w.job(0, now.Add(-time.Hour), "{", "no header")
-	w.put("work/jobs/100/zzz", "no place")
-	w.put("work/jobs/200/0000000000000-a", "no priority")
+	w.put("line/jobs/100/zzz", "no place")
+	w.put("line/jobs/200/0000000000000-a", "no priority")
 	all := adminMust(w.q.Peek(t.Context(), 0))(t)
 	if len(all) != 8 {
 		t.Fatalf("%+v", all)
@@ -80,9 +80,9 @@ func TestPeekReadsManyAndLargeItemsInPages(t *testing.T) {
 	keys, at := map[string]string{}, time.Now().Add(-time.Hour)
 	for n := range 1000 {
 		path := "100/" + w.stem(at)
-		keys["work/jobs/"+path] = fmt.Sprintf("\n%d", n)
+		keys["line/jobs/"+path] = fmt.Sprintf("\n%d", n)
 		if n%3 == 0 {
-			keys["work/claims/"+path] = fmt.Sprint("w", n)
+			keys["line/claims/"+path] = fmt.Sprint("w", n)
 		}
 	}
 	w.many(keys)

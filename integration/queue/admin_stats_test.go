@@ -34,13 +34,13 @@ func TestStatsCountEveryPriorityAtOneRevision(t *testing.T) {
 	w.job(0, now.Add(time.Hour), "", "delayed")
 	w.job(-99, now.Add(-time.Minute), "", "waits")
 	w.job(99, now.Add(time.Hour), "", "delayed")
-	w.put("work/workers/w1", "{}")
-	w.put("work/workers/w2", "{}")
+	w.put("line/workers/w1", "{}")
+	w.put("line/workers/w2", "{}")
 	w.put("dead/x", "\n")
 	w.put("keys/k", "w1")
 	w.put("ids/y", "")
-	w.put("work/jobs/0zz/garbage", "") // nobody's
-	w.put("work/jobs/garbage", "")
+	w.put("line/jobs/0zz/garbage", "") // nobody's
+	w.put("line/jobs/garbage", "")
 	for range 2 {
 		s, err := w.q.Stats(t.Context())
 		if err != nil {
@@ -147,7 +147,7 @@ func TestTheOldestIsFoundBehindManyInFlight(t *testing.T) {
 	at := time.Now().Add(-time.Hour)
 	for range 1500 {
 		path := "100/" + w.stem(at)
-		keys["work/jobs/"+path], keys["work/claims/"+path] = "\n", "w"
+		keys["line/jobs/"+path], keys["line/claims/"+path] = "\n", "w"
 	}
 	w.many(keys)
 	if s := w.stats(); s != (queue.Stats{InFlight: 1500}) {
@@ -164,7 +164,7 @@ func TestMorePrioritiesThanATransactionCanHold(t *testing.T) {
 	w := adminQueue(t, nil)
 	keys := map[string]string{}
 	for rank := 1; rank <= 199; rank++ {
-		keys[fmt.Sprintf("work/jobs/%03d/%s", rank, w.stem(time.Now().Add(-time.Minute)))] = "\n"
+		keys[fmt.Sprintf("line/jobs/%03d/%s", rank, w.stem(time.Now().Add(-time.Minute)))] = "\n"
 	}
 	w.many(keys)
 	for range 2 {
@@ -186,7 +186,7 @@ func TestQueuesAreThoseThatHaveKeys(t *testing.T) {
 	}
 	names := []string{"/b", "/b/c", "a", "a-b", "a/-b", "a/b", "é"}
 	for _, name := range names {
-		for _, key := range []string{"work/jobs/100/x", "dead/a//b", "~"} {
+		for _, key := range []string{"line/jobs/100/x", "dead/a//b", "~"} {
 			if _, err := client.Put(t.Context(), queue.Root+name+"//"+key, ""); err != nil {
 				t.Fatal(err)
 			}

@@ -92,13 +92,13 @@ func (w *adminWorld) job(priority int, at time.Time, header, item string) string
 	if at.After(time.Now()) {
 		path += "-d"
 	}
-	w.put("work/jobs/"+path, header+"\n"+item)
+	w.put("line/jobs/"+path, header+"\n"+item)
 	return path
 }
 
 func (w *adminWorld) claim(path, worker string) {
 	w.t.Helper()
-	w.put("work/claims/"+path, worker)
+	w.put("line/claims/"+path, worker)
 }
 
 // many writes keys, 100 in a transaction.

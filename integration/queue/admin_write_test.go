@@ -45,7 +45,7 @@ func TestWhatIsRedrivenStandsAtTheEndOfTheLine(t *testing.T) {
 	if !all[1].Pushed.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) || !all[2].Pushed.Equal(time.UnixMicro(1)) || all[2].Key != "k" || all[3].Priority != 0 {
 		t.Errorf("%+v", all)
 	}
-	paths := w.names("work/jobs/")
+	paths := w.names("line/jobs/")
 	// sha256("k") begins so.
 	if !strings.HasSuffix(paths[2], ".8254c329a92850f6") || strings.Contains(paths[1], ".") || !strings.HasPrefix(paths[1], fmt.Sprintf("090/%013x", before.UnixMicro())[:11]) {
 		t.Errorf("%q", paths)
@@ -56,8 +56,8 @@ func TestWhatIsRedrivenStandsAtTheEndOfTheLine(t *testing.T) {
 	if got := w.names("dead/"); len(got) != 0 {
 		t.Errorf("%q are dead still", got)
 	}
-	if !strings.Contains(w.get("work/jobs/"+paths[2]), `"trace":"00-x"`) {
-		t.Errorf("%q", w.get("work/jobs/"+paths[2]))
+	if !strings.Contains(w.get("line/jobs/"+paths[2]), `"trace":"00-x"`) {
+		t.Errorf("%q", w.get("line/jobs/"+paths[2]))
 	}
 }
 
@@ -109,7 +109,7 @@ func TestAllDeadLettersAreDealtWithInBatches(t *testing.T) {
 		t.Fatalf("%d, %v", n, err)
 	}
 	written.Remove()
-	if jobs, ids := w.names("work/jobs/"), w.names("ids/"); len(jobs) != 602 || len(ids) != 302 || len(w.names("dead/")) != 0 {
+	if jobs, ids := w.names("line/jobs/"), w.names("ids/"); len(jobs) != 602 || len(ids) != 302 || len(w.names("dead/")) != 0 {
 		t.Errorf("%d jobs, %d markers", len(jobs), len(ids))
 	}
 	if n := calls.Count("Txn"); n > 30 {
@@ -143,7 +143,7 @@ func TestALostAnswerRedrivesPurgesAndDiscardsOnce(t *testing.T) {
 				for n := range 100 {
 					keys[fmt.Sprintf("dead/mail/%03d", n)] = adminLetter("")
 					path := "100/" + w.stem(time.Now())
-					keys["work/jobs/"+path], keys[fmt.Sprintf("ids/job/%d", n)] = fmt.Sprintf(`{"id":"job/%d"}`, n)+"\n", path
+					keys["line/jobs/"+path], keys[fmt.Sprintf("ids/job/%d", n)] = fmt.Sprintf(`{"id":"job/%d"}`, n)+"\n", path
 				}
 				w.many(keys)
 				lost := calls.Inject(etcdtest.Fault{Call: "Txn", Match: adminWrites, Skip: skip, After: after})
@@ -151,7 +151,7 @@ func TestALostAnswerRedrivesPurgesAndDiscardsOnce(t *testing.T) {
 				if n != 100 || err != nil || lost.Hits() != 1 {
 					t.Errorf("%s, after %t, skip %d: %d, %v (%d lost)", name, after, skip, n, err, lost.Hits())
 				}
-				jobs, dead, ids := len(w.names("work/jobs/")), len(w.names("dead/")), len(w.names("ids/"))
+				jobs, dead, ids := len(w.names("line/jobs/")), len(w.names("dead/")), len(w.names("ids/"))
 				want := map[string][3]int{"redrive": {200, 0, 200}, "redrive named": {200, 0, 200}, "discard": {100, 0, 100}, "purge": {0, 100, 0}}[name]
 				if got := [3]int{jobs, dead, ids}; got != want {
 					t.Errorf("%s, after %t, skip %d: %v, want %v", name, after, skip, got, want)
@@ -181,8 +181,8 @@ func TestThoseWhoRedriveTheSameDoNotPutItBackTwice(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if sum := counts[0] + counts[1] + counts[2] + counts[3]; sum != 200 || len(w.names("work/jobs/")) != 200 {
-		t.Errorf("%v, %d jobs", counts, len(w.names("work/jobs/")))
+	if sum := counts[0] + counts[1] + counts[2] + counts[3]; sum != 200 || len(w.names("line/jobs/")) != 200 {
+		t.Errorf("%v, %d jobs", counts, len(w.names("line/jobs/")))
 	}
 }
 
@@ -221,7 +221,7 @@ func TestPurgeLeavesWhatIsInFlightAndWhatComesLater(t *testing.T) {
 	w.job(0, now.Add(-time.Hour), `{"id":"moved"}`, "a")
 	w.put("ids/moved", "elsewhere") // of another job
 	w.job(5, now.Add(time.Hour), "", "delayed")
-	w.put("work/jobs/garbage", "")
+	w.put("line/jobs/garbage", "")
 	taken := w.job(-5, now.Add(-time.Hour), "", "a")
 	w.put("dead/x", "\n")
 	hold := make(chan struct{})
@@ -236,7 +236,7 @@ func TestPurgeLeavesWhatIsInFlightAndWhatComesLater(t *testing.T) {
 	if n, err := w.q.Purge(t.Context()); n != 4 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	if got := w.names("work/jobs/"); !slices.Equal(got, []string{flying, later, taken}) {
+	if got := w.names("line/jobs/"); !slices.Equal(got, []string{flying, later, taken}) {
 		t.Errorf("%q are left", got)
 	}
 	if got := w.names("ids/"); !slices.Equal(got, []string{"flying", "moved"}) || w.get("seen/waiting") == "-" || w.get("dead/x") == "-" {
@@ -249,7 +249,7 @@ func TestAPurgeThatIsInterruptedSaysHowFarItCame(t *testing.T) {
 	calls, w := adminOwn(t)
 	keys := map[string]string{}
 	for range 1000 {
-		keys["work/jobs/100/"+w.stem(time.Now())] = "\n"
+		keys["line/jobs/100/"+w.stem(time.Now())] = "\n"
 	}
 	w.many(keys)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -257,7 +257,7 @@ func TestAPurgeThatIsInterruptedSaysHowFarItCame(t *testing.T) {
 	third := calls.Inject(etcdtest.Fault{Call: "Txn", Match: adminWrites, Skip: 2, Silent: true})
 	go func() { <-third.Hit(); cancel() }()
 	n, err := w.q.Purge(ctx)
-	if left := len(w.names("work/jobs/")); n < 17 || n > 128 || left != 1000-n || !errors.Is(err, context.Canceled) ||
+	if left := len(w.names("line/jobs/")); n < 17 || n > 128 || left != 1000-n || !errors.Is(err, context.Canceled) ||
 		!strings.Contains(err.Error(), fmt.Sprintf("(%d jobs were deleted before)", n)) {
 		t.Errorf("%d, %v, %d left", n, err, left)
 	}
@@ -285,7 +285,7 @@ func TestACompactionDoesNotHavePurgeDeleteWhatCameLater(t *testing.T) {
 	calls, w := adminOwn(t)
 	keys := map[string]string{}
 	for range 500 {
-		keys["work/jobs/100/"+w.stem(time.Now())] = "\n"
+		keys["line/jobs/100/"+w.stem(time.Now())] = "\n"
 	}
 	w.many(keys)
 	hold := make(chan struct{})
@@ -299,7 +299,7 @@ func TestACompactionDoesNotHavePurgeDeleteWhatCameLater(t *testing.T) {
 		}
 	}()
 	n, err := w.q.Purge(t.Context())
-	if left := w.names("work/jobs/"); n != 500 || err != nil || len(left) != 1 {
+	if left := w.names("line/jobs/"); n != 500 || err != nil || len(left) != 1 {
 		t.Errorf("%d, %v, %d left", n, err, len(left))
 	}
 }
@@ -320,17 +320,17 @@ func TestPauseAndResumeAreIdempotent(t *testing.T) {
 			Since  time.Time `json:"since"`
 			Reason string    `json:"reason"`
 		}
-		if err := json.Unmarshal([]byte(w.get("work/paused")), &p); err != nil || p.Reason != "first" || time.Since(p.Since) > adminSoon {
+		if err := json.Unmarshal([]byte(w.get("line/paused")), &p); err != nil || p.Reason != "first" || time.Since(p.Since) > adminSoon {
 			t.Errorf("%+v, %v", p, err)
 		}
 		calls.Inject(etcdtest.Fault{Call: "Txn", Match: adminWrites, After: after})
 		for range 2 {
-			if err := w.q.Resume(t.Context()); err != nil || w.get("work/paused") != "-" {
-				t.Errorf("%v, %q", err, w.get("work/paused"))
+			if err := w.q.Resume(t.Context()); err != nil || w.get("line/paused") != "-" {
+				t.Errorf("%v, %q", err, w.get("line/paused"))
 			}
 		}
 	}
-	w.put("work/paused", "by hand")
+	w.put("line/paused", "by hand")
 	if s := w.stats(); !s.Paused || s.PauseReason != "" {
 		t.Errorf("%+v", s)
 	}

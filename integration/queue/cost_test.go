@@ -19,7 +19,7 @@ import (
 func costName(t *testing.T) string { return strings.TrimSuffix(etcdtest.Prefix(t), "/") }
 
 // costKeys is the prefix of a queue's keys of one kind, of those that workers watch.
-func costKeys(name, kind string) string { return queue.Root + name + "//" + "work/" + kind + "/" }
+func costKeys(name, kind string) string { return queue.Root + name + "//" + "line/" + kind + "/" }
 
 // costFill puts jobs from to to-1, whose items are these numbers, 128 at a time: as a producer would whose clock was so far off and went
 // on by a microsecond a job.

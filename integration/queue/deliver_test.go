@@ -32,8 +32,8 @@ func root(name string) string { return queue.Root + name + "//" }
 // emptied waits until a queue holds no job and no claim.
 func emptied(t *testing.T, cli *clientv3.Client, name string) {
 	t.Helper()
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/jobs/", 0)
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/claims/", 0)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/jobs/", 0)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/claims/", 0)
 	etcdtest.WaitKeys(t, soon, cli, root(name)+"keys/", 0)
 	etcdtest.WaitKeys(t, soon, cli, root(name)+"ids/", 0)
 }
@@ -262,7 +262,7 @@ func TestADelayedJobWaitsForItsTimeAndNoLonger(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/jobs/", 1)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/jobs/", 1)
 }
 
 func TestOneJobOfAKeyIsInFlightAtATimeInTheirOrder(t *testing.T) {
@@ -346,7 +346,7 @@ func TestALostSessionEndsItsDeliveriesAndTheWorkGoesOn(t *testing.T) {
 		return nil // too late to count
 	})
 	first := etcdtest.Receive(t, soon, "the delivery", deliveries)
-	workers, err := cli.Get(t.Context(), root(name)+"work/workers/", clientv3.WithPrefix())
+	workers, err := cli.Get(t.Context(), root(name)+"line/workers/", clientv3.WithPrefix())
 	if err != nil || len(workers.Kvs) != 1 {
 		t.Fatalf("workers: %v, %v", workers, err)
 	}
@@ -436,17 +436,17 @@ func TestAWorkerThatStopsGivesBackWhatItHasNotBegun(t *testing.T) {
 	if first := etcdtest.Receive(t, soon, "the first that takes long", began); first != quickly {
 		t.Errorf("job %d came, want %d", first, quickly)
 	}
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/claims/", 6)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/claims/", 6)
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/workers/", 1) // it waits for its handler
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/workers/", 1) // it waits for its handler
 	free()
 	if err := etcdtest.Receive(t, soon, "the end of the work", stopped); err != nil {
 		t.Errorf("Work returned %v", err)
 	}
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/jobs/", all-quickly-1-len(began))
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/claims/", 0)
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/workers/", 0)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/jobs/", all-quickly-1-len(began))
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/claims/", 0)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/workers/", 0)
 	if got := collect(t, q, all-quickly-1); !slices.Equal(got, items[quickly+1:]) {
 		t.Errorf("given back and delivered again: %v", got)
 	}
@@ -467,8 +467,8 @@ func TestAHandlerThatDoesNotReturnIsToldAfterTheDrainTimeout(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("Work returned %v", err)
 	}
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/jobs/", 1)
-	etcdtest.WaitKeys(t, soon, cli, root(name)+"work/claims/", 0)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/jobs/", 1)
+	etcdtest.WaitKeys(t, soon, cli, root(name)+"line/claims/", 0)
 }
 
 func TestBadArgumentsOfWorkAreNamed(t *testing.T) {

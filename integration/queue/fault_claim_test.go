@@ -20,7 +20,7 @@ func faultClaims(message any) bool {
 		return false
 	}
 	for _, op := range txn.Success {
-		if put := op.GetRequestPut(); put != nil && bytes.Contains(put.Key, []byte("/work/claims/")) {
+		if put := op.GetRequestPut(); put != nil && bytes.Contains(put.Key, []byte("/line/claims/")) {
 			return true
 		}
 		if inner := op.GetRequestTxn(); inner != nil && faultClaims(inner) {
@@ -44,7 +44,7 @@ func TestAClaimWhoseAnswerIsLateIsNotGivenBack(t *testing.T) {
 	})
 	w.push(w.queue(w.c.Client()), 1)
 	etcdtest.Done(t, faultSoon, "the claim", armed.Hit())
-	claim := etcdtest.WaitKeys(t, faultSoon, w.c.Client(), w.root+"work/claims/", 1).Kvs[0]
+	claim := etcdtest.WaitKeys(t, faultSoon, w.c.Client(), w.root+"line/claims/", 1).Kvs[0]
 	etcdtest.Nothing(t, 800*time.Millisecond, "a delivery before the answer", given)
 	close(late)
 	if d := etcdtest.Receive(t, faultSoon, "the delivery", given); int64(d.Guard().Token) != claim.CreateRevision {
@@ -75,7 +75,7 @@ func TestAClaimThatNoAnswerAndNoWatchTellsOfIsGivenBack(t *testing.T) {
 	etcdtest.Done(t, faultSoon, "the claim", armed.Hit())
 	other.Blackhole(etcdtest.Responses)
 	close(goOn)
-	etcdtest.WaitKeys(t, faultSoon, w.c.Client(), w.root+"work/claims/", 1)
+	etcdtest.WaitKeys(t, faultSoon, w.c.Client(), w.root+"line/claims/", 1)
 	w.c.Compact(0)
 	other.Drop()
 	other.Heal()

@@ -89,7 +89,7 @@ func TestAFullDatabaseTakesAcknowledgementsAndNoPushes(t *testing.T) {
 	oracle := w.c.Oracle(0)
 	for id := range held {
 		etcdtest.Eventually(t, faultSoon, "what was held is acknowledged", func(ctx context.Context) error {
-			resp, err := oracle.Get(ctx, w.root+"work/jobs/100/"+id)
+			resp, err := oracle.Get(ctx, w.root+"line/jobs/100/"+id)
 			if err == nil && resp.Count > 0 {
 				err = errors.New("it is there")
 			}

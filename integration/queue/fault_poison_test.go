@@ -39,13 +39,13 @@ func TestPoisonGoesToTheDeadLettersAndHoldsUpNothing(t *testing.T) {
 		"0000000000007-bad": {strings.Repeat("x", 20_000) + "\n1", strings.Repeat("x", 20_000) + "\n1"},
 	}
 	for stem, p := range poison {
-		if _, err := cli.Put(t.Context(), w.root+"work/jobs/100/"+stem, p.value); err != nil {
+		if _, err := cli.Put(t.Context(), w.root+"line/jobs/100/"+stem, p.value); err != nil {
 			t.Fatal(err)
 		}
 	}
 	foreign := []string{
-		"work/jobs/stranger", "work/jobs/100/", "work/jobs/100/stranger", "work/jobs/000/0000000000001-a", "work/jobs/100/0000000000001-a/b",
-		"work/jobs/1000/0000000000001-a", "work/jobs/100/000000000000g-a", "work/claims/stranger", "work/workers/", "work/else",
+		"line/jobs/stranger", "line/jobs/100/", "line/jobs/100/stranger", "line/jobs/000/0000000000001-a", "line/jobs/100/0000000000001-a/b",
+		"line/jobs/1000/0000000000001-a", "line/jobs/100/000000000000g-a", "line/claims/stranger", "line/workers/", "line/else",
 	}
 	for _, key := range foreign {
 		if _, err := cli.Put(t.Context(), w.root+key, "not ours"); err != nil {

@@ -163,7 +163,7 @@ func TestARevokedLeaseIsNoticedAndTheWorkerGoesOn(t *testing.T) {
 	})
 	w.push(w.queue(cli), 1)
 	d := etcdtest.Receive(t, faultSoon, "the delivery", given)
-	worker := etcdtest.WaitKeys(t, faultSoon, cli, w.root+"work/workers/", 1).Kvs[0]
+	worker := etcdtest.WaitKeys(t, faultSoon, cli, w.root+"line/workers/", 1).Kvs[0]
 	w.record.tamper(int64(d.Guard().Token)) // it cannot know at once
 	w.c.Revoke(clientv3.LeaseID(worker.Lease))
 	revoked := time.Now()

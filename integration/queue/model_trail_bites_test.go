@@ -17,15 +17,15 @@ func modelSteps() [][]modelChange {
 	del := func(key string) modelChange { return modelChange{key: key} }
 	later := "100/0000000000009-p-d.00000000000000ff"
 	return [][]modelChange{
-		{put("work/jobs/"+modelPlaceA, "\n1")},
-		{put("work/jobs/"+modelPlaceB, `{"id":"b"}`+"\n2")},
-		{put("work/claims/"+modelPlaceA, "w"), put("work/claims/"+modelPlaceB, "w"), put("keys/00000000000000ff", "w")}, // 12
-		{del("work/claims/" + modelPlaceA), put("work/jobs/"+modelPlaceA, `{"n":1}`+"\n1")},
-		{del("work/claims/" + modelPlaceB), del("work/jobs/" + modelPlaceB), del("keys/00000000000000ff"), put("work/jobs/"+later, `{"id":"b"}`+"\n2")},
-		{put("work/claims/"+modelPlaceA, "w")}, // 15
-		{put("work/claims/"+later, "w"), put("keys/00000000000000ff", "w")},
-		{del("work/claims/" + later), del("work/jobs/" + later), del("keys/00000000000000ff"), put("dead/b", "\n2")},
-		{del("work/claims/" + modelPlaceA), del("work/jobs/" + modelPlaceA)},
+		{put("line/jobs/"+modelPlaceA, "\n1")},
+		{put("line/jobs/"+modelPlaceB, `{"id":"b"}`+"\n2")},
+		{put("line/claims/"+modelPlaceA, "w"), put("line/claims/"+modelPlaceB, "w"), put("keys/00000000000000ff", "w")}, // 12
+		{del("line/claims/" + modelPlaceA), put("line/jobs/"+modelPlaceA, `{"n":1}`+"\n1")},
+		{del("line/claims/" + modelPlaceB), del("line/jobs/" + modelPlaceB), del("keys/00000000000000ff"), put("line/jobs/"+later, `{"id":"b"}`+"\n2")},
+		{put("line/claims/"+modelPlaceA, "w")}, // 15
+		{put("line/claims/"+later, "w"), put("keys/00000000000000ff", "w")},
+		{del("line/claims/" + later), del("line/jobs/" + later), del("keys/00000000000000ff"), put("dead/b", "\n2")},
+		{del("line/claims/" + modelPlaceA), del("line/jobs/" + modelPlaceA)},
 	}
 }
 

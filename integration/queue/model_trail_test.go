@@ -106,13 +106,13 @@ func (m *modelTrail) take(changes []modelChange) {
 	}
 	for _, c := range changes {
 		if kind, place := modelKind(c.key); kind == "claim" && !c.put {
-			m.unclaimed(place, gone["work/jobs/"+place], put[place], written)
+			m.unclaimed(place, gone["line/jobs/"+place], put[place], written)
 		}
 	}
 	for _, c := range changes {
 		switch kind, place := modelKind(c.key); {
 		case kind == "job" && !c.put:
-			if !gone["work/claims/"+place] {
+			if !gone["line/claims/"+place] {
 				m.violated(modelClaimless, "%s, revision %d", place, rev)
 			}
 			delete(m.jobs, place)
@@ -199,7 +199,7 @@ func (m *modelTrail) claimOf(d *modelDelivery) *modelClaim {
 
 // modelKind says what a key is, and which.
 func modelKind(key string) (kind, rest string) {
-	for _, of := range [][2]string{{"work/jobs/", "job"}, {"work/claims/", "claim"}, {"keys/", "hold"}, {"dead/", "dead"}, {"work/workers/", "worker"}} {
+	for _, of := range [][2]string{{"line/jobs/", "job"}, {"line/claims/", "claim"}, {"keys/", "hold"}, {"dead/", "dead"}, {"line/workers/", "worker"}} {
 		if rest, ok := strings.CutPrefix(key, of[0]); ok {
 			return of[1], rest
 		}

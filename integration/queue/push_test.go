@@ -31,7 +31,7 @@ func TestAPushIsOneWriteOfOneKey(t *testing.T) {
 	if len(all.Kvs) != 1 {
 		t.Fatalf("%d keys: %v", len(all.Kvs), all.Kvs)
 	}
-	if kv := all.Kvs[0]; string(kv.Key) != queue.Root+q.Name()+"//"+"work/jobs/100/"+id || string(kv.Value) != "\n\"item\"" {
+	if kv := all.Kvs[0]; string(kv.Key) != queue.Root+q.Name()+"//"+"line/jobs/100/"+id || string(kv.Value) != "\n\"item\"" {
 		t.Errorf("%q = %q, ID %q", kv.Key, kv.Value, id)
 	}
 }

@@ -40,7 +40,7 @@ type pushed struct {
 // pushedJobs are the jobs of a queue, in the order of their keys.
 func pushedJobs(t *testing.T, cli *clientv3.Client, name string) []pushed {
 	t.Helper()
-	prefix := queue.Root + name + "//" + "work/jobs/"
+	prefix := queue.Root + name + "//" + "line/jobs/"
 	var jobs []pushed
 	for _, kv := range pushGet(t, cli, prefix, clientv3.WithPrefix()).Kvs {
 		head, item, ok := strings.Cut(string(kv.Value), "\n")
@@ -74,7 +74,7 @@ func pushDone(t *testing.T, cli *clientv3.Client, name string) {
 	defer cancel()
 	root := queue.Root + name + "//"
 	if _, err := cli.Txn(ctx).Then(
-		clientv3.OpDelete(root+"work/jobs/", clientv3.WithPrefix()), clientv3.OpDelete(root+"ids/", clientv3.WithPrefix()),
+		clientv3.OpDelete(root+"line/jobs/", clientv3.WithPrefix()), clientv3.OpDelete(root+"ids/", clientv3.WithPrefix()),
 	).Commit(); err != nil {
 		t.Fatal(err)
 	}

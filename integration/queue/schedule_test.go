@@ -94,7 +94,7 @@ func TestATickIsSkippedWhileTheJobBeforeItIsInTheQueue(t *testing.T) {
 	// What an acknowledgement deletes.
 	place := etcdtest.WaitKey(t, scheduleSoon, cli, scheduleRoot(name)+"ids/"+s.Job).Kvs[0].Value
 	if _, err := cli.Txn(t.Context()).Then(
-		clientv3.OpDelete(scheduleRoot(name)+"work/jobs/"+string(place)),
+		clientv3.OpDelete(scheduleRoot(name)+"line/jobs/"+string(place)),
 		clientv3.OpDelete(scheduleRoot(name)+"ids/"+s.Job),
 	).Commit(); err != nil {
 		t.Fatal(err)

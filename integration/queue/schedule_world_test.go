@@ -73,7 +73,7 @@ func scheduleJobs(t *testing.T, cli *clientv3.Client, name string) map[string]in
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scheduleSoon)
 	defer cancel()
-	resp, err := cli.Get(ctx, scheduleRoot(name)+"work/jobs/", clientv3.WithPrefix())
+	resp, err := cli.Get(ctx, scheduleRoot(name)+"line/jobs/", clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,12 +144,12 @@ func (s *storm) leaderAlone(e stormEpisode) {
 func (s *storm) revoked(e stormEpisode) {
 	s.t.Helper()
 	s.oracle("revoking a worker's lease", func(ctx context.Context, oracle *clientv3.Client) error {
-		resp, err := oracle.Get(ctx, s.root+"work/workers/", clientv3.WithPrefix())
+		resp, err := oracle.Get(ctx, s.root+"line/workers/", clientv3.WithPrefix())
 		if err != nil || len(resp.Kvs) == 0 {
 			return err
 		}
 		kv := resp.Kvs[e.target%len(resp.Kvs)]
-		s.strangers.end(string(kv.Key[len(s.root+"work/workers/"):]))
+		s.strangers.end(string(kv.Key[len(s.root+"line/workers/"):]))
 		_, err = oracle.Revoke(ctx, clientv3.LeaseID(kv.Lease))
 		return err
 	})
@@ -160,12 +160,12 @@ func (s *storm) revoked(e stormEpisode) {
 func (s *storm) workerDeleted(e stormEpisode) {
 	s.t.Helper()
 	s.oracle("deleting a worker's key", func(ctx context.Context, oracle *clientv3.Client) error {
-		resp, err := oracle.Get(ctx, s.root+"work/workers/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		resp, err := oracle.Get(ctx, s.root+"line/workers/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 		if err != nil || len(resp.Kvs) == 0 {
 			return err
 		}
 		kv := resp.Kvs[e.target%len(resp.Kvs)]
-		s.strangers.end(string(kv.Key[len(s.root+"work/workers/"):]))
+		s.strangers.end(string(kv.Key[len(s.root+"line/workers/"):]))
 		_, err = oracle.Delete(ctx, string(kv.Key))
 		return err
 	})
@@ -176,7 +176,7 @@ func (s *storm) workerDeleted(e stormEpisode) {
 func (s *storm) claimsDeleted(e stormEpisode) {
 	s.t.Helper()
 	s.oracle("deleting claims", func(ctx context.Context, oracle *clientv3.Client) error {
-		resp, err := oracle.Get(ctx, s.root+"work/claims/", clientv3.WithPrefix(), clientv3.WithLimit(100))
+		resp, err := oracle.Get(ctx, s.root+"line/claims/", clientv3.WithPrefix(), clientv3.WithLimit(100))
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 func (s *storm) stuck() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 10*time.Second)
 	defer cancel()
-	for _, part := range []string{"work/jobs/", "work/claims/", "keys/", "work/workers/", "work/paused"} {
+	for _, part := range []string{"line/jobs/", "line/claims/", "keys/", "line/workers/", "line/paused"} {
 		resp, err := s.trail.client.Get(ctx, s.root+part, clientv3.WithPrefix(), clientv3.WithLimit(10))
 		if err != nil {
 			s.t.Log(err)

@@ -58,8 +58,8 @@ func TestEveryJobIsDoneOnceAndNothingIsLeft(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatalf("%d of %d jobs done", len(seen), jobs)
 	}
-	etcdtest.WaitKeys(t, 10*time.Second, cli, queue.Root+name+"//work/jobs/", 0)
-	etcdtest.WaitKeys(t, 10*time.Second, cli, queue.Root+name+"//work/claims/", 0)
+	etcdtest.WaitKeys(t, 10*time.Second, cli, queue.Root+name+"//line/jobs/", 0)
+	etcdtest.WaitKeys(t, 10*time.Second, cli, queue.Root+name+"//line/claims/", 0)
 	mu.Lock()
 	defer mu.Unlock()
 	for i, n := range seen {
