@@ -80,7 +80,7 @@ func (s *shift) hiring(ctx context.Context) {
 		before = done
 		underWay.Go(func() {
 			defer close(done)
-			claims, err := s.claim(ctx, slots, r)
+			claims, err := s.claim(s.life, slots, r) // to its end also when the worker stops: what it claims is given back
 			if err != nil && ctx.Err() == nil {
 				s.log.Debug("jobs not claimed", zap.Error(err))
 				call.Redial(s.client)
@@ -366,7 +366,6 @@ func (s *shift) claimed(t target, revision int64, kv *follow.Entry) *claim {
 
 // sweep gives back claims in our name that no answer has told us of, and says when to look again. The caller holds mu.
 func (s *shift) sweep(now time.Time) time.Time {
-	next := now.Add(strayAfter)
 	for path, st := range s.strays {
 		switch mine := s.active[path]; {
 		case mine != nil && mine.token == st.revision:
@@ -381,7 +380,7 @@ func (s *shift) sweep(now time.Time) time.Time {
 			s.settler.put(&settlement{claim: s.keys.claim(at), token: st.revision, ops: s.unclaimOps(at), deletes: true})
 		}
 	}
-	return next
+	return now.Add(strayAfter)
 }
 
 // unclaimOps deletes a claim and what goes with it.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"time"
 )
 
@@ -39,7 +40,7 @@ func (w *window) pick(me string, idle, spare int, now time.Time) choice {
 		return c
 	}
 	behind := fallbacks(idle + spare)
-	line := w.first(idle+room+(idle*behind+spare*(1+behind))*len(w.peers), now, &c)
+	line := w.first(idle+room+(spare+(idle+spare)<<behind)*len(w.peers), now, &c)
 	front := line[:min(len(line), idle+room)]
 	for _, e := range w.divide(me, idle, front, rivals, now, &c) {
 		c.slots = append(c.slots, []*entry{e})
@@ -54,17 +55,32 @@ func (w *window) pick(me string, idle, spare int, now time.Time) choice {
 	for ; spare > 0 && len(rest) > 0; spare-- {
 		c.slots, rest = append(c.slots, rest[:1:1]), rest[1:]
 	}
-	for i := 0; i < len(c.slots)*behind && i < len(rest); i++ {
-		c.slots[i%len(c.slots)] = append(c.slots[i%len(c.slots)], rest[i])
+	// Further and further ahead, as the others may be ahead of what is known here; and at last, of a short line, what is another's.
+	for n, step := 0, 1; n < behind && len(rest) > 0; n, step = n+1, 2*step {
+		for i := range c.slots {
+			if len(rest) == 0 {
+				break
+			}
+			c.slots[i] = append(c.slots[i], rest[0])
+			rest = rest[min(step, len(rest)):]
+		}
+	}
+	if len(c.slots) == 1 {
+		for i := len(line) - 1; i >= len(front) && len(c.slots[0]) <= behind; i-- {
+			if !slices.Contains(c.slots[0], line[i]) {
+				c.slots[0] = append(c.slots[0], line[i])
+			}
+		}
 	}
 	return c
 }
 
-// fallbacks is how many jobs a slot of a claim names beside its first: the more the fewer there are, as one that finds nothing was for nothing.
+// fallbacks is how many jobs a slot of a claim names beside its first: the more the fewer slots there are, as one that finds nothing was for
+// nothing.
 func fallbacks(slots int) int {
 	switch {
 	case slots <= 2:
-		return 6
+		return 5
 	case slots <= 16:
 		return 2
 	default:

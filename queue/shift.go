@@ -140,6 +140,9 @@ func (s *shift) run(ctx context.Context) error {
 	hiring.Wait()
 	close(s.ready) // what handlers have not begun they give back
 	s.drain(&hands)
+	s.mu.Lock()
+	s.sweep(time.Now().Add(strayAfter)) // no answer is under way any more
+	s.mu.Unlock()
 	s.settler.finish()
 	cause := context.Cause(s.life)
 	s.end(errShiftOver)
