@@ -215,7 +215,8 @@ func (w *stormWorker) handle(ctx context.Context, d *queue.Delivery[stormItem]) 
 	r := w.record.deliver(modelDelivery{
 		tag: n, id: d.ID, key: d.Key, attempt: d.Attempt, token: int64(d.Guard().Token), worker: w.index,
 	})
-	defer context.AfterFunc(d.Context(), func() { w.record.told(r) })()
+	stop := context.AfterFunc(d.Context(), func() { w.record.told(r) })
+	defer stop()
 	switch kind := n % 1000; {
 	case stormIsPoison(n):
 		w.record.gives(r, modelBack)
