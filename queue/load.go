@@ -25,16 +25,18 @@ type survey struct {
 	heads   []string // paths of the first jobs of each priority
 }
 
-// survey looks for workers, and for the beginning of each line.
+// surveyed is how many lines one transaction looks at.
+const surveyed = 100
+
+// survey looks for workers, and for the beginning of each line. It takes as many round trips however many priorities are in use: it is a
+// worker's way back after every interruption.
 func (ld loader) survey(ctx context.Context) (survey, error) {
 	var s survey
-	from, to := prefixOf(ld.keys.jobs())
 	workers, workersEnd := prefixOf(ld.keys.workers())
 	resp, err := call.Persist(ctx, ld.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return ld.client.KV.Txn(ctx).Then(
 			clientv3.OpGet(workers, clientv3.WithRange(workersEnd)),
 			clientv3.OpGet(ld.keys.paused(), clientv3.WithCountOnly()),
-			clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithKeysOnly(), clientv3.WithLimit(1)),
 		).Commit()
 	})
 	if err != nil {
@@ -42,26 +44,55 @@ func (ld loader) survey(ctx context.Context) (survey, error) {
 	}
 	s.workers = resp.Responses[0].GetResponseRange().GetKvs()
 	s.paused = resp.Responses[1].GetResponseRange().GetCount() > 0
-	first := resp.Responses[2].GetResponseRange()
-	for len(first.GetKvs()) > 0 {
-		path := string(first.GetKvs()[0].Key[len(from):])
-		next := from + path + "\x00" // of a key that is not of ours
-		if _, err := parsePlace(path); err == nil {
-			s.heads = append(s.heads, path)
-			next = clientv3.GetPrefixRangeEnd(from + path[:len("000/")])
+	for first := MaxPriority; first >= -MaxPriority; first -= surveyed {
+		var ops []clientv3.Op
+		for priority := first; priority > first-surveyed && priority >= -MaxPriority; priority-- {
+			ops = append(ops, firstOf(prefixOf(ld.keys.lane(priority))))
 		}
-		if !first.GetMore() {
-			break
-		}
-		got, err := call.Persist(ctx, ld.client, func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return ld.client.KV.Get(ctx, next, clientv3.WithRange(to), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
+		resp, err := call.Persist(ctx, ld.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			return ld.client.KV.Txn(ctx).Then(ops...).Commit()
 		})
 		if err != nil {
-			return s, fmt.Errorf("look for the beginning of a line: %w", err)
+			return s, fmt.Errorf("look for the beginning of each line: %w", err)
 		}
-		first = (*etcdserverpb.RangeResponse)(got)
+		for _, r := range resp.Responses {
+			head, err := ld.head(ctx, r.GetResponseRange())
+			if err != nil {
+				return s, fmt.Errorf("look for the beginning of a line: %w", err)
+			}
+			if head != "" {
+				s.heads = append(s.heads, head)
+			}
+		}
 	}
 	return s, nil
+}
+
+// firstOf reads the first key of a range.
+func firstOf(from, to string) clientv3.Op {
+	return clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
+}
+
+// head is the path of the first job in a line of which the first key was read, or "". A key that is not of ours is passed over.
+func (ld loader) head(ctx context.Context, first *etcdserverpb.RangeResponse) (string, error) {
+	for len(first.GetKvs()) > 0 {
+		path := string(first.GetKvs()[0].Key[len(ld.keys.jobs()):])
+		if _, err := parsePlace(path); err == nil {
+			return path, nil
+		}
+		if !first.GetMore() {
+			return "", nil
+		}
+		op := firstOf(ld.keys.jobs()+path+"\x00", clientv3.GetPrefixRangeEnd(ld.keys.jobs()+path[:len("000/")]))
+		got, err := call.Persist(ctx, ld.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			return ld.client.KV.Txn(ctx).Then(op).Commit()
+		})
+		if err != nil {
+			return "", err
+		}
+		first = got.Responses[0].GetResponseRange()
+	}
+	return "", nil
 }
 
 // begin makes a survey the window's contents; what has come meanwhile follows.
