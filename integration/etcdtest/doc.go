@@ -34,6 +34,8 @@
 // is true meanwhile. A member that has to be killed, or frozen, must be a process: that is package etcdproc, and
 // [NewLink] leads there too.
 //
+// WaitQueueEmpty, DrainQueue and WaitDeadLetters are for tests of programs that push to queues, or work on them.
+//
 // # Promise
 //
 //   - Everything is closed when its test ends, in the right order, and [Main] fails a run that leaves a goroutine.
