@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 const mostClaims = 64
 
 // claimWithin bounds one attempt to claim, so that the next one meets another endpoint.
-const claimWithin = time.Second
+const claimWithin = 500 * time.Millisecond
 
 // strayAfter is how long a claim in our name may go without an answer that tells of it.
 const strayAfter = 500 * time.Millisecond
@@ -319,8 +320,7 @@ func byPath(keys layout, read *etcdserverpb.RangeResponse) map[string]*follow.En
 // claimOp claims the first job of a slot that can be had. It reads it, unless that is done otherwise.
 func (s *shift) claimOp(slot []target, read bool) clientv3.Op {
 	var otherwise []clientv3.Op
-	for i := len(slot) - 1; i >= 0; i-- {
-		t := slot[i]
+	for _, t := range slices.Backward(slot) {
 		claim := s.keys.claims() + t.path
 		cmps := []clientv3.Cmp{
 			clientv3.Compare(clientv3.ModRevision(s.keys.jobs()+t.path), "=", t.mod),
@@ -424,8 +424,6 @@ func (o *owned) Err() error {
 	}
 	return o.Context.Err()
 }
-
-var errNotHeld = errors.New("queue: the job is no longer this delivery's")
 
 func (c *claim) guard() fence.Guard {
 	return fence.Guard{Key: c.shift.keys.claims() + c.path, Token: fence.Token(c.token)}

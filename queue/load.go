@@ -37,6 +37,7 @@ func (ld loader) survey(ctx context.Context) (survey, error) {
 		return ld.client.KV.Txn(ctx).Then(
 			clientv3.OpGet(workers, clientv3.WithRange(workersEnd)),
 			clientv3.OpGet(ld.keys.paused(), clientv3.WithCountOnly()),
+			clientv3.OpGet(ld.keys.claims(), clientv3.WithPrefix(), clientv3.WithKeysOnly()),
 		).Commit()
 	})
 	if err != nil {
@@ -44,6 +45,13 @@ func (ld loader) survey(ctx context.Context) (survey, error) {
 	}
 	s.workers = resp.Responses[0].GetResponseRange().GetKvs()
 	s.paused = resp.Responses[1].GetResponseRange().GetCount() > 0
+	claims := map[string]string{} // the first of each line: one may have been left behind by its job
+	for _, kv := range resp.Responses[2].GetResponseRange().GetKvs() {
+		path := string(kv.Key[len(ld.keys.claims()):])
+		if _, err := parsePlace(path); err == nil && claims[path[:3]] == "" {
+			claims[path[:3]] = path
+		}
+	}
 	for first := MaxPriority; first >= -MaxPriority; first -= surveyed {
 		var ops []clientv3.Op
 		for priority := first; priority > first-surveyed && priority >= -MaxPriority; priority-- {
@@ -55,10 +63,13 @@ func (ld loader) survey(ctx context.Context) (survey, error) {
 		if err != nil {
 			return s, fmt.Errorf("look for the beginning of each line: %w", err)
 		}
-		for _, r := range resp.Responses {
+		for i, r := range resp.Responses {
 			head, err := ld.head(ctx, r.GetResponseRange())
 			if err != nil {
 				return s, fmt.Errorf("look for the beginning of a line: %w", err)
+			}
+			if claim := claims[rank(first-i)]; head == "" || claim != "" && claim < head {
+				head = claim
 			}
 			if head != "" {
 				s.heads = append(s.heads, head)

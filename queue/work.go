@@ -128,20 +128,23 @@ func (q *Queue[T]) Work(ctx context.Context, opts *WorkOptions, handle func(ctx 
 		values: context.WithoutCancel(ctx),
 		handle: func(c *claim) error { return q.deliver(c, handle) },
 	}
+	t.workOn(ctx)
+	return nil
+}
+
+// workOn works through one session after the other, until ctx ends.
+func (t *trade) workOn(ctx context.Context) {
 	waits := retry.Policy{}.Backoff()
 	for ctx.Err() == nil {
 		since := time.Now()
 		if err := t.work(ctx); err != nil && ctx.Err() == nil {
-			q.log.Warn("worker lost, beginning anew", zap.Error(err))
+			t.log.Warn("worker lost, beginning anew", zap.Error(err))
 		}
 		if time.Since(since) > settledAfter {
 			waits.Reset()
 		}
-		if waits.Wait(ctx) != nil {
-			break
-		}
+		_ = waits.Wait(ctx) // the end of which is looked at
 	}
-	return nil
 }
 
 // settledAfter is how long a session lasts for the next one to be opened without a long wait.
