@@ -122,7 +122,7 @@ func (o *ScheduleOptions) Validate() error {
 // The first start of a schedule fires nothing of the past. Later ones go on from the last tick. A changed expression or zone does
 // too, but not from longer ago than Grace.
 //
-// It returns ctx's cause; an error that says what is wrong with the arguments; or, with ScheduleOptions.Sessions, that of a source which
+// It returns nil when ctx has ended; an error that says what is wrong with the arguments; or, with ScheduleOptions.Sessions, that of a source which
 // has ended, as a keeper that was closed. etcd's absence it waits out. Options.MaxDepth
 // does not hold for ticks.
 func Schedule[T any](ctx context.Context, q *Queue[T], name, cron string, opts *ScheduleOptions, job func(tick time.Time) (item T, opts *PushOptions, err error)) error {
@@ -130,7 +130,10 @@ func Schedule[T any](ctx context.Context, q *Queue[T], name, cron string, opts *
 	if err != nil {
 		return err
 	}
-	return s.failed(s.run(ctx))
+	if err := s.run(ctx); ctx.Err() == nil {
+		return s.failed(err)
+	}
+	return nil
 }
 
 // schedule is one Schedule that runs.

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
@@ -78,12 +77,6 @@ func pushDone(t *testing.T, cli *clientv3.Client, name string) {
 	).Commit(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// ofPush selects transactions that write.
-func ofPush(message any) bool {
-	r, ok := message.(*pb.TxnRequest)
-	return ok && len(r.Success) > 0
 }
 
 // pushItems are n short items, each another.

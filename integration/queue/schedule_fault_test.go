@@ -47,7 +47,9 @@ func TestATickHasOneJobThoughEveryAnswerIsLost(t *testing.T) {
 		return nil
 	})
 	d.cancel()
-	etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done)
+	if err := etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done); err != nil {
+		t.Error(err)
+	}
 	scheduleContiguous(t, cli, name, "s", before, 100*time.Millisecond, 15)
 }
 
@@ -67,7 +69,9 @@ func TestATickHasOneJobThoughItsRequestsAreLost(t *testing.T) {
 	at := time.Now()
 	scheduleAwait(t, cli, name, "s", "up to date", func(i queue.ScheduleInfo) bool { return i.Last.After(at) })
 	d.cancel()
-	etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done)
+	if err := etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done); err != nil {
+		t.Error(err)
+	}
 	scheduleContiguous(t, cli, name, "s", before, 200*time.Millisecond, 5)
 }
 
@@ -101,7 +105,9 @@ func TestADriverThatWasFrozenFiresNothingTwice(t *testing.T) {
 	scheduleAwait(t, cli, name, "s", "driven on", func(i queue.ScheduleInfo) bool { return i.Last.After(at.Add(300 * time.Millisecond)) })
 	for _, d := range []*scheduleDriver{first, second} {
 		d.cancel()
-		etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done)
+		if err := etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done); err != nil {
+			t.Error(err)
+		}
 	}
 	if second.fired.Load() == 0 {
 		t.Error("the second has fired nothing")
@@ -129,7 +135,9 @@ func TestAnyNumberWhoThinkThatTheyDriveFireEachTickOnce(t *testing.T) {
 	all := 0
 	for _, d := range drivers {
 		d.cancel()
-		etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done)
+		if err := etcdtest.Receive(t, scheduleSoon, "Schedule's end", d.done); err != nil {
+			t.Error(err)
+		}
 		if d.fired.Load() > 0 {
 			all++
 		}
@@ -254,7 +262,9 @@ func TestAThousandTicksAcrossKillsHaveOneJobEach(t *testing.T) {
 
 		n := number()
 		drivers[n].cancel()
-		etcdtest.Receive(t, scheduleSoon, "the end of a driver", drivers[n].done)
+		if err := etcdtest.Receive(t, scheduleSoon, "the end of a driver", drivers[n].done); err != nil {
+			t.Error(err)
+		}
 		drivers[n] = scheduleRun(t, clients[n], name, "s", cron, opts, scheduleItem)
 		goesOn("a driver's end")
 

@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -67,64 +66,4 @@ func TestEveryJobIsDoneOnceAndNothingIsLeft(t *testing.T) {
 			t.Errorf("job %d was delivered %d times", i, n)
 		}
 	}
-}
-
-func BenchmarkTmpLife(b *testing.B) {
-	c := etcdtest.New(b, nil)
-	cli := c.Client()
-	q := queue.New[int](cli, "tmp", nil)
-	for i := range 20000 {
-		if i%1 == 0 {
-		}
-		_ = i
-	}
-	var wg sync.WaitGroup
-	for g := range 32 {
-		wg.Go(func() {
-			for i := range b.N / 32 {
-				if _, err := q.Push(b.Context(), g*1000000+i, nil); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	n := b.N / 32 * 32
-	if n == 0 {
-		return
-	}
-	b.ResetTimer()
-	ctx, cancel := context.WithCancel(context.Background())
-	var mu sync.Mutex
-	done := 0
-	_ = q.Work(ctx, &queue.WorkOptions{Concurrency: 64}, func(context.Context, *queue.Delivery[int]) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if done++; done == n {
-			cancel()
-		}
-		return nil
-	})
-	b.StopTimer()
-	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "jobs/s")
-	fmt.Println(n, done)
-}
-
-func BenchmarkTmpRaw(b *testing.B) {
-	c := etcdtest.New(b, nil)
-	cli := c.Client()
-	b.ResetTimer()
-	var wg sync.WaitGroup
-	for g := range 64 {
-		wg.Go(func() {
-			for i := range b.N / 64 {
-				if _, err := cli.Put(b.Context(), fmt.Sprintf("raw/%d-%d", g, i), "1"); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
 }
