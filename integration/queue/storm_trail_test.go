@@ -236,7 +236,7 @@ func (s *storm) summarize(h modelHistory, m *modelTrail) {
 	if innocent > len(h.pushes)/1000 {
 		s.t.Errorf("%d jobs are dead letters only because their workers were lost", innocent)
 	}
-	if count["refused"] == 0 || h.effects.count == 0 || count["pushes accepted"] == 0 {
+	if count["refused"]+count["robbed"] == 0 || h.effects.count == 0 || count["pushes accepted"] == 0 {
 		s.t.Error("nothing was lost, or had an effect: this was no storm")
 	}
 }
