@@ -18,12 +18,13 @@ const (
 	pushTakes = 10 * time.Second
 )
 
-// memory gives out the leases that the seen/ keys hang on. A lease is granted for the time that an ID is remembered and a slice more, in
-// which all pushes use it, and is never renewed. So a key lives for the time that was promised, and up to a slice and
-// pushTakes longer, at the price of few leases. It is safe for concurrent use.
+// memory gives out the leases that the seen/ keys, and the pushed/ keys of slots, hang on. A lease is granted for the time that a key is
+// to be remembered and a slice more, in which all pushes use it, and is never renewed. So a key lives for the time that was promised, and up
+// to a slice and pushTakes longer, at the price of few leases. It is safe for concurrent use.
 type memory struct {
 	slice time.Duration // how long a lease is used; 0 if nothing is remembered
 	ttl   int64         // in seconds
+	most  int           // keys a lease
 	turn  chan struct{} // has room for the one who grants a lease
 	now   func() boottime.Instant
 
@@ -35,13 +36,19 @@ type memory struct {
 
 // newMemory returns the window of a producer that remembers IDs for so long.
 func newMemory(remember time.Duration) *memory {
-	w := &memory{turn: make(chan struct{}, 1), now: boottime.Now}
-	if remember > 0 {
-		w.slice = max(remember/8, time.Second)
-		// Counted from the answer to the push: one that began at the slice's very end may be answered that much later.
-		w.ttl = int64((remember + w.slice + pushTakes + time.Second - 1) / time.Second)
+	if remember <= 0 {
+		return memoryOf(0, 0, 0)
 	}
-	return w
+	return memoryOf(remember, max(remember/8, time.Second), leaseKeys)
+}
+
+// memoryOf returns a memory whose leases are used for a slice and so many keys.
+func memoryOf(remember, slice time.Duration, most int) *memory {
+	return &memory{
+		slice: slice, most: most, turn: make(chan struct{}, 1), now: boottime.Now,
+		// Counted from the answer to the push: one that began at the slice's very end may be answered that much later.
+		ttl: int64((remember + slice + pushTakes + time.Second - 1) / time.Second),
+	}
 }
 
 // take returns a lease for n keys that are about to be written, or none if n is 0 or nothing is remembered. grant is called for a new one, by one at
@@ -69,7 +76,7 @@ func (w *memory) take(ctx context.Context, n int, grant func(ctx context.Context
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lease, w.until, w.left = id, began.Add(w.slice), leaseKeys-n
+	w.lease, w.until, w.left = id, began.Add(w.slice), w.most-n
 	return id, nil
 }
 

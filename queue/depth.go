@@ -95,7 +95,7 @@ func (d *depth) allowance(room int) int {
 	case room <= 0:
 		return 0
 	case d.most <= countsEasily:
-		return max(room/16, min(room, maxOps))
+		return max(room/16, min(room, maxJobs))
 	}
-	return max(room/16, maxOps)
+	return max(room/16, maxJobs)
 }

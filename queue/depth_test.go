@@ -41,11 +41,11 @@ func TestWithoutADepthNothingIsCounted(t *testing.T) {
 func TestACountIsReliedOnForAShareOfTheRoom(t *testing.T) {
 	for _, c := range []struct{ most, there, want int }{
 		{100_000, 0, 6250},
-		{100_000, 99_000, maxOps}, // little: a batch
-		{100_000, 99_999, maxOps},
+		{100_000, 99_000, maxJobs}, // little: a batch
+		{100_000, 99_999, maxJobs},
 		{100_000, 100_000, 0},
 		{100_000, 100_500, 0},
-		{1000, 0, maxOps},
+		{1000, 0, maxJobs},
 		{1000, 990, 10}, // to be counted easily: exact
 		{10, 0, 10},
 	} {

@@ -100,7 +100,7 @@ func (q *Queue[T]) draft(t *terms, item T) (draft, error) {
 		return draft{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), MaxItem)
 	}
 	d := draft{t, t.head + string(data)}
-	if n := d.size(q.keys); n > maxRequest { // a queue with a name of kilobytes
+	if n := slotSize(q.keys) + d.size(q.keys); n > maxRequest { // a queue with a name of kilobytes
 		return draft{}, fmt.Errorf("%w: %d bytes, with the names that go with it %d, at most %d", ErrTooLarge, len(data), n, maxRequest)
 	}
 	return d, nil
@@ -150,14 +150,17 @@ const (
 	overhead = 32
 )
 
+// longestPath is how long the path of a place is, at most.
+const longestPath = len("000/") + clockDigits + len("-") + 8 + 16 + len("-d") + len(".") + hashDigits
+
 // size is how large a draft is in a request, at most.
 func (d draft) size(l layout) int {
-	const longestLocal = clockDigits + len("-") + 8 + 16 + len("-d") + len(".") + hashDigits
-	path := len("000/") + longestLocal
-	n := len(l) + len("line/jobs/") + path
-	size := 2*(n+overhead) + len(d.value)
+	size := len(l) + len("line/jobs/") + longestPath + overhead + len(d.value)
 	if d.opts.ID != "" {
-		size += 4*(len(l)+len("seen/")+len(d.opts.ID)+overhead) + 2*path + overhead
+		size += 4*(len(l)+len("seen/")+len(d.opts.ID)+overhead) + 2*longestPath + overhead
 	}
 	return size
 }
+
+// slotSize is how large a request is without its jobs, at most.
+func slotSize(l layout) int { return 3*(len(l.pushed())+longestSlot+overhead) + longestPath }

@@ -33,6 +33,7 @@ func (l layout) paused() string              { return l.line() + "paused" }
 func (l layout) hold(hash string) string     { return string(l) + "keys/" + hash }
 func (l layout) waiting(id string) string    { return string(l) + "ids/" + id }
 func (l layout) seen(id string) string       { return string(l) + "seen/" + id }
+func (l layout) pushed() string              { return string(l) + "pushed/" }
 func (l layout) deads() string               { return string(l) + "dead/" }
 func (l layout) dead(id string) string       { return l.deads() + id }
 func prefixOf(p string) (from, to string)    { return p, clientv3.GetPrefixRangeEnd(p) }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -16,9 +17,15 @@ const (
 	maxOps    = 128
 	nestedOps = 3
 
+	// maxJobs is how many jobs one transaction takes, beside its slot.
+	maxJobs = maxOps - 1
+
 	// leasesLost is how often in a row a lease may be gone when it is used.
 	leasesLost = 3
 )
+
+// errSlot says that a slot was not as this producer has left it, which takes that somebody has revoked its lease or deleted it.
+var errSlot = errors.New("the key that tells what was written is gone")
 
 // send pushes jobs, a transaction at a time.
 func (q *Queue[T]) send(ctx context.Context, drafts []draft) ([]string, error) {
@@ -71,11 +78,11 @@ func (q *Queue[T]) grant(ctx context.Context, ttl int64) (clientv3.LeaseID, erro
 
 // cut returns how many of the first drafts go into one transaction, at least one.
 func cut(drafts []draft, l layout) int {
-	size, named := 0, false
+	size, named := slotSize(l), false
 	for i, d := range drafts {
 		size += d.size(l)
 		named = named || d.opts.ID != ""
-		most := maxOps
+		most := maxJobs
 		if named {
 			most -= nestedOps
 		}
@@ -106,15 +113,14 @@ func (q *Queue[T]) newRequest(drafts []draft) request {
 	return r
 }
 
-// operations returns what a request compares and does. The whole of it is refused if one of its jobs without an ID is there. A job with
-// an ID is a transaction within it, so that one that is known does not hold up the others.
-func (r request) operations(l layout, lease clientv3.LeaseID) (cmps []clientv3.Cmp, ops []clientv3.Op) {
-	cmps, ops = make([]clientv3.Cmp, 0, len(r.drafts)-r.named), make([]clientv3.Op, 0, len(r.drafts))
+// operations returns what a request does beside its slot. A job with an ID is a transaction within it, so that one that is known
+// does not hold up the others.
+func (r request) operations(l layout, lease clientv3.LeaseID) []clientv3.Op {
+	ops := make([]clientv3.Op, 0, len(r.drafts)+1)
 	for i, d := range r.drafts {
 		p := r.places[i]
 		if d.opts.ID == "" {
-			key := d.lane + p.local()
-			cmps, ops = append(cmps, absent(key)), append(ops, clientv3.OpPut(key, d.value))
+			ops = append(ops, d.put(p))
 			continue
 		}
 		puts := []clientv3.Op{d.put(p), clientv3.OpPut(l.waiting(d.opts.ID), p.path())}
@@ -123,46 +129,72 @@ func (r request) operations(l layout, lease clientv3.LeaseID) (cmps []clientv3.C
 		}
 		ops = append(ops, clientv3.OpTxn(d.fresh(l), puts, nil))
 	}
-	return cmps, ops
+	return ops
 }
+
+// name names a request: no other has its first place.
+func (r request) name() string { return r.places[0].path() }
 
 // commit writes a request, or finds that it is written. If it fails, perhaps says whether it may be written all the same, now or later.
 //
-// Keys are unique, so that a refusal means that an earlier copy of the very request was applied: what a lost answer leaves to be found
-// out is told by sending it again. These are the ways of a copy c1 whose answer was lost, and its repetition c2:
+// A copy whose answer was lost may have been applied, and may be applied later; and clientv3 sends some writes again by itself. What was
+// lost is told by sending it again, in the same slot, which each copy compares and changes. These are the ways of a copy c1 whose answer was
+// lost, and its repetition c2, whatever became of the jobs meanwhile:
 //
-//	c1 lost on its way; c2 applied                                     one job
-//	c1 applied; c2 refused, as its key is there                        one job
-//	c2 applied; c1, late, refused, as its key is there                 one job
-//	c1 applied; job claimed and done; c2 applied                       a second delivery
-//	c2 applied; job claimed and done; c1, late, applied                a second delivery
+//	c1 lost on its way; c2 applied                                     once
+//	c1 applied; c2 refused, finds its name in the slot                 once
+//	c2 applied; c1, late, refused, as the slot is another              once
+//	c2 applied; the slot's lease ends; c1, late, refused, as the slot is absent or its lease is         once
+//	c1 applied; the slot's lease ends or is revoked; c2 refused        once, but nobody knows: perhaps
+//	c1 and c2 lost, perhaps late; given up                             once or not at all: perhaps
 //
-// That c2 compares is not enough. Were c1 a plain put, it could come late upon a job that c2 has written and that was delivered
-// meanwhile: it would undo the count of its attempts, and if the job was put back to another place, there would be two of it. And
-// clientv3 sends some writes again by itself, plain as they are. So every copy compares, the first one too, and every job in it: of
-// the jobs of one request any may be done when another copy arrives. Then the last two ways take that all of them are done.
-//
-// A job with an ID compares that the ID is not known, which it is as long as the job is in the queue and, by its mark, for longer than any copy
-// is likely to be on its way. So there are no such ways for it, unless Options.DedupFor is negative.
+// The jobs' own keys could not tell: a job that is done is as absent as one that was never pushed. So the slot is never given up for another
+// one while a copy may be under way. Only if etcd has answered every copy, and refused, is the request sent in another slot.
 func (q *Queue[T]) commit(ctx context.Context, r request) (perhaps bool, err error) {
 	for lost := 1; ; lost++ {
 		lease, err := q.memory.take(ctx, r.named, q.grant)
 		if err != nil {
-			return perhaps, err
+			return false, err
 		}
-		cmps, ops := r.operations(q.keys, lease)
-		_, err = call.Do(ctx, q.client, "write jobs", func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			resp, err := q.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
+		s, err := q.slots.take(ctx, q.grant)
+		if err != nil {
+			return false, err
+		}
+		key := s.key(q.keys, q.producer.id)
+		ops := append(r.operations(q.keys, lease), clientv3.OpPut(key, r.name(), clientv3.WithLease(s.lease)))
+		resp, err := call.Do(ctx, q.client, "write jobs", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			resp, err := q.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", s.mod)).Then(ops...).Else(clientv3.OpGet(key)).Commit()
 			perhaps = perhaps || retry.Ambiguous(err)
 			return resp, err
 		})
-		if err == nil || !call.LeaseGone(err) {
+		if err == nil {
+			if mod, ok := r.applied(resp); ok {
+				q.slots.giveBack(s, mod)
+				return false, nil
+			}
+			err = errSlot
+		} else if !call.LeaseGone(err) {
 			return perhaps, err
 		}
-		// Revoked, or this process stood still for longer than it had. etcd looks at all leases before it writes anything.
+		// Revoked, or this process stood still for longer than it had. etcd looks at all leases before it writes anything, and does not say which
+		// one it was.
 		q.memory.drop(lease)
-		if lost == leasesLost {
+		q.slots.drop(s)
+		if perhaps || lost == leasesLost {
 			return perhaps, err
 		}
 	}
+}
+
+// applied tells from an answer whether a copy of the request was applied, and if so the revision of its slot.
+func (r request) applied(resp *clientv3.TxnResponse) (mod int64, ok bool) {
+	if resp.Succeeded {
+		return resp.Header.GetRevision(), true
+	}
+	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
+		if string(kv.Value) == r.name() {
+			return kv.ModRevision, true
+		}
+	}
+	return 0, false
 }

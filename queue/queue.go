@@ -44,7 +44,7 @@ type Options[T any] struct {
 	MaxAttempts int
 
 	// MaxDepth is how many jobs a queue may hold for this producer to push another: waiting, delayed and in flight. It is
-	// approximate by a batch (128 jobs) a producer. Default none.
+	// approximate by a batch (127 jobs) a producer. Default none.
 	MaxDepth int
 
 	// DedupFor is for how long after its push an ID of the caller's own is remembered, also when the job is done. While
@@ -65,6 +65,7 @@ type Queue[T any] struct {
 	log      *zap.Logger
 	invalid  error // of the arguments of New, returned by every method
 	producer *producer
+	slots    *slots
 	memory   *memory // of the IDs that are pushed
 	depth    *depth
 	counted  counted
@@ -86,7 +87,7 @@ func New[T any](client *clientv3.Client, name string, opts *Options[T]) *Queue[T
 	if q.opts.DedupFor == 0 {
 		q.opts.DedupFor = defaultDedupFor
 	}
-	q.memory, q.depth = newMemory(q.opts.DedupFor), newDepth(q.opts.MaxDepth)
+	q.slots, q.memory, q.depth = newSlots(), newMemory(q.opts.DedupFor), newDepth(q.opts.MaxDepth)
 	q.log = q.opts.Logger
 	if q.log == nil {
 		q.log = zap.NewNop()

@@ -66,7 +66,7 @@ func TestAnIDIsKnownInTheQueueWithoutItsMark(t *testing.T) {
 	pushNamed(t, q, "first")
 	pushNamed(t, q, "second")
 	pushedItem(t, cli, q.Name(), "first")
-	if kvs := pushGet(t, cli, queue.Root+q.Name()+"//seen/mine").Kvs; len(kvs) > 0 || calls.Count("LeaseGrant") > 0 {
+	if kvs := pushGet(t, cli, queue.Root+q.Name()+"//seen/mine").Kvs; len(kvs) > 0 || calls.Count("LeaseGrant") > 1 {
 		t.Errorf("%v, calls %v", kvs, calls.Counts())
 	}
 	pushDone(t, cli, q.Name())
@@ -82,9 +82,9 @@ func TestALeaseThatWasRevokedIsReplaced(t *testing.T) {
 	if _, err := cli.Revoke(t.Context(), clientv3.LeaseID(lease)); err != nil {
 		t.Fatal(err)
 	}
-	pushNamed(t, q, "second") // still in the queue: nothing is written, so no lease is missed
-	if n := calls.Count("LeaseGrant"); n != 1 {
-		t.Errorf("%d leases, want 1", n)
+	pushNamed(t, q, "second")                   // still in the queue: no mark is written, so no lease is missed
+	if n := calls.Count("LeaseGrant"); n != 2 { // one of marks, one of slots
+		t.Errorf("%d leases, want 2", n)
 	}
 	jobs := make([]queue.Job[string], 3)
 	for i := range jobs {
@@ -95,7 +95,7 @@ func TestALeaseThatWasRevokedIsReplaced(t *testing.T) {
 	if err != nil || len(ids) != 3 {
 		t.Fatal(ids, err)
 	}
-	if n := len(pushedJobs(t, cli, q.Name())); n != 4 || calls.Count("LeaseGrant") != 2 {
+	if n := len(pushedJobs(t, cli, q.Name())); n != 4 || calls.Count("LeaseGrant") != 4 { // etcd does not say which was gone
 		t.Errorf("%d jobs, calls %v", n, calls.Counts())
 	}
 	if kvs := pushGet(t, cli, queue.Root+q.Name()+"//seen/other/2").Kvs; len(kvs) != 1 || kvs[0].Lease == lease {
@@ -118,7 +118,7 @@ func TestALeaseThatCannotBeHadIsTheErrorOfThePush(t *testing.T) {
 	if !errors.Is(err, rpctypes.ErrLeaseNotFound) || !errors.As(err, &failed) || failed.Unknown != 0 {
 		t.Errorf("%v", err)
 	}
-	if calls.Count("LeaseGrant") > 5 {
+	if calls.Count("LeaseGrant") > 7 {
 		t.Errorf("calls %v", calls.Counts())
 	}
 	pushedItem(t, cli, q.Name(), "")

@@ -17,22 +17,34 @@ import (
 	"github.com/etcdkit/etcdkit/queue"
 )
 
-func TestAPushIsOneWriteOfOneKey(t *testing.T) {
+func TestAPushIsOneTransactionOfTheJobAndASlot(t *testing.T) {
 	t.Parallel()
 	q, calls, cli := pushQueue(t, nil)
-	id, err := q.Push(t.Context(), "item", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := calls.Sent(); n != 1 {
-		t.Errorf("calls: %v", calls.Counts())
-	}
-	all := pushGet(t, cli, queue.Root+q.Name()+"//", clientv3.WithPrefix())
-	if len(all.Kvs) != 1 {
-		t.Fatalf("%d keys: %v", len(all.Kvs), all.Kvs)
-	}
-	if kv := all.Kvs[0]; string(kv.Key) != queue.Root+q.Name()+"//"+"line/jobs/100/"+id || string(kv.Value) != "\n\"item\"" {
-		t.Errorf("%q = %q, ID %q", kv.Key, kv.Value, id)
+	for n := range 3 {
+		calls.Reset()
+		id, err := q.Push(t.Context(), "item", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leases := 0
+		if n == 0 {
+			leases = 1
+		}
+		if calls.Count("Txn") != 1 || calls.Count("LeaseGrant") != leases || calls.Sent() != 1+leases {
+			t.Errorf("push %d, calls: %v", n, calls.Counts())
+		}
+		all := pushGet(t, cli, queue.Root+q.Name()+"//", clientv3.WithPrefix()).Kvs
+		if len(all) != n+2 {
+			t.Fatalf("%d keys: %v", len(all), all)
+		}
+		job, slot := all[n], all[n+1]
+		if string(job.Key) != queue.Root+q.Name()+"//"+"line/jobs/100/"+id || string(job.Value) != "\n\"item\"" {
+			t.Errorf("%q = %q, ID %q", job.Key, job.Value, id)
+		}
+		_, producer, _ := strings.Cut(id, "-")
+		if string(slot.Key) != queue.Root+q.Name()+"//pushed/"+producer+"-1" || string(slot.Value) != "100/"+id || slot.Lease == 0 {
+			t.Errorf("%q = %q, lease %x", slot.Key, slot.Value, slot.Lease)
+		}
 	}
 }
 
