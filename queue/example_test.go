@@ -247,13 +247,12 @@ func ExampleQueue_Dead() {
 // One job a day, whoever is there.
 func ExampleSchedule() {
 	ctx := context.Background()
-	var mail *queue.Queue[Email] // see Example
-	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		log.Fatal(err)
-	}
+	var (
+		mail   *queue.Queue[Email] // see Example
+		berlin *time.Location      // see time.LoadLocation
+	)
 
-	err = queue.Schedule(ctx, mail, "digest", "30 2 * * *", &queue.ScheduleOptions{
+	err := queue.Schedule(ctx, mail, "digest", "30 2 * * *", &queue.ScheduleOptions{
 		Location: berlin, // time.LoadLocation("Europe/Berlin"); default UTC
 		Missed:   queue.MissedOnce,
 	}, func(tick time.Time) (Email, *queue.PushOptions, error) {
