@@ -337,7 +337,7 @@ func TestWhatIsAtHandAndWhatIsFallenBackToIsNobodyElses(t *testing.T) {
 
 func TestWhatIsLeftToAWorkerThatSleepsIsTakenByAnother(t *testing.T) {
 	t.Parallel()
-	_, win := ranked(3, 1, 1)
+	w, win := ranked(3, 1, 1)
 	now := time.Now()
 	owner := ""
 	for i := range 3 {
@@ -362,6 +362,32 @@ func TestWhatIsLeftToAWorkerThatSleepsIsTakenByAnother(t *testing.T) {
 	}
 	if taken != 1 {
 		t.Errorf("it is taken by %d of the others", taken)
+	}
+	// Who claims is awake.
+	e := win.lanes[0].entries[0]
+	w.put(testKeys.claims()+e.path, owner)
+	w.remove(testKeys.claims() + e.path)
+	w.bring(win, w.revision)
+	for _, me := range others {
+		if c := win.pick(me, 1, 0, now.Add(2*leaveFor)); len(c.slots) > 0 {
+			t.Error("what falls to a worker that has claimed again is not left to it")
+		}
+	}
+}
+
+// What comes between a tail's beginning and the survey's answer is not forgotten: here the first job of a priority that had none.
+func TestWhatHappensDuringTheSurveyIsKnownAfterIt(t *testing.T) {
+	t.Parallel()
+	w, win := newWorld(), newWindow()
+	win.reset(0)
+	s := w.survey()
+	w.put(testKeys.worker("w0"), `{"slots":1}`)
+	w.put(testKeys.job(place{priority: 5, stem: stemOf(1<<40, "p")}), "\n")
+	w.bring(win, w.revision)
+	win.begin(testKeys, s)
+	w.agree(t, win)
+	if len(win.peers) != 1 {
+		t.Errorf("%d workers are known", len(win.peers))
 	}
 }
 
