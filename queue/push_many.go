@@ -24,7 +24,7 @@ const (
 	leasesLost = 3
 )
 
-// errSlot says that a slot was not as this producer has left it, which takes that somebody has revoked its lease or deleted it.
+// errSlot says that a slot is not as this producer has left it: its lease has ended, somebody has deleted it, or etcd was restored.
 var errSlot = errors.New("the key that tells what was written is gone")
 
 // send pushes jobs, a transaction at a time.
