@@ -258,7 +258,9 @@ func ExampleSchedule() {
 	}, func(tick time.Time) (Email, *queue.PushOptions, error) {
 		return Email{Template: "digest", Day: tick.Format(time.DateOnly)}, nil, nil
 	})
-	log.Print(err) // ctx has ended, or the arguments are wrong
+	if err != nil {
+		log.Fatal(err) // of the arguments: nil once ctx has ended
+	}
 }
 
 // All subscribers get every message, and go on where they were.
