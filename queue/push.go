@@ -36,7 +36,7 @@ type Job[T any] struct {
 // others are not in the queue, and will not be. Jobs whose ID was known before count as written.
 type PushError struct {
 	Written int
-	Unknown int // at most one transaction's, 128: etcd's answer was lost. They may be written all or not at all, also later
+	Unknown int // at most one transaction's, 127: etcd's answer was lost. They may be written all or not at all, also later
 	Err     error
 }
 
@@ -58,17 +58,17 @@ func (e *PushError) Unwrap() error { return e.Err }
 
 // Push puts a job in line and returns its ID once etcd has it.
 //
-// Jobs of one Queue are in line in the order of their pushes; of pushes that overlap either may come first. It is one write of one
-// key. With an ID it is three, and once in a while a lease, on which the memory of the ID hangs. The trace that ctx belongs
-// to goes with the job.
+// Jobs of one Queue are in line in the order of their pushes; of pushes that overlap either may come first. It is one write of two
+// keys: the job, and one that tells which push was the last of so many at a time. With an ID it is four. The first push, and one every five
+// minutes, grants a lease before. The trace that ctx belongs to goes with the job.
 //
-// What etcd does not answer is sent again, under the same key: it is written once, unless a copy that was held up on its way
-// arrives when the job is done already. Then it is delivered again; who must exclude that gives an ID.
+// What etcd does not answer is sent again for as long as below, and written once, even if the job is done before a copy arrives:
+// a push that returned nil has written one job.
 //
 // ctx bounds it; it gives up by itself after 10 s, or at once if all endpoints refuse connections. It is safe for concurrent use.
 //
 // Errors: of the arguments, before anything is sent, one that names the option, [ErrTooLarge], or the codec's. After that a
-// [*PushError], of which Unknown is 1 if the job may be in the queue all the same: to push it again is to risk two, unless it has an
+// [*PushError], of which Unknown is 1 if the job may be in the queue all the same, now or later, once: to push it again is to risk two, unless it has an
 // ID. It wraps [ErrFull], etcd's own error, as when the database is full, or one that names the endpoints that do not answer.
 func (q *Queue[T]) Push(ctx context.Context, item T, opts *PushOptions) (id string, err error) {
 	ids, err := q.PushMany(ctx, []T{item}, opts)
@@ -81,7 +81,7 @@ func (q *Queue[T]) Push(ctx context.Context, item T, opts *PushOptions) (id stri
 // PushMany puts many jobs in line, in the order of items and with the same options, and returns their IDs once etcd has them all. An
 // ID can be given for one item only; see [Queue.PushJobs].
 //
-// They are written in transactions of up to 128 jobs and 1.5 MiB, one after the other: a job is never in the queue before
+// They are written in transactions of up to 127 jobs and 1.5 MiB, one after the other: a job is never in the queue before
 // those that come before it are. It is not one transaction: workers may have the first jobs before the last ones are written, and one that
 // fails leaves what was written before it.
 //

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdkit/etcdkit/queue"
 )
 
-// BenchmarkQueuePushMany is jobs of 100 bytes pushed 1,280 at a time, ten transactions, by writers that share a client, beside as many puts
-// of keys and values of the same sizes in transactions of 128. One operation is one PushMany; jobs/s is the one to compare.
+// BenchmarkQueuePushMany is jobs of 100 bytes pushed 1,280 at a time, eleven transactions, by writers that share a client, beside as many puts
+// of keys and values of the same sizes in ten transactions of 128. One operation is one PushMany; jobs/s is the one to compare.
 func BenchmarkQueuePushMany(b *testing.B) {
 	const jobs = 10 * txnOps
 	item := strings.Repeat("v", 98) // and its quotes
