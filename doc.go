@@ -7,6 +7,7 @@
 //	gRPC connections follow a service            registry/grpcresolver    New
 //	an orchestrator asks how the process is      health      Readiness, Liveness
 //	a value changes while the process runs       config      Open
+//	jobs are done by whoever is there            queue       Push, Work, Schedule, NewTopic
 //	calls to etcd are tried again when it is safe retry      Do, Transient, Ambiguous
 //
 // Below them:
@@ -20,5 +21,5 @@
 //
 // Two rules run through all of it. What a process owns (a lock, a term) ends, with a cause, before anybody else
 // can own it, and never comes back by itself. What a process wants to be so (a registration, a watch, a
-// configuration) repairs itself for ever.
+// configuration, a worker) repairs itself for ever.
 package etcdkit
