@@ -90,7 +90,7 @@ func (q *Queue[T]) deliver(c *claim, handle func(ctx context.Context, d *Deliver
 	if t := c.shift.opts.Timeout; t > 0 {
 		inner, cancel := context.WithTimeout(c.ctx, t)
 		defer cancel()
-		d.ctx = inner
+		d.ctx = &owned{inner, c.shift, c.end}
 	}
 	defer func() {
 		if p := recover(); p != nil {

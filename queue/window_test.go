@@ -151,7 +151,7 @@ func (w *world) agree(t *testing.T, win *window) {
 func TestAWindowAgreesWithEtcdHoweverReadsAndEventsOvertakeEachOther(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
-		r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // to be repeated
+		r := rand.New(rand.NewPCG(seed, 0))
 		w, win := newWorld(), newWindow()
 		clock := int64(1 << 40)
 		push := func() {
