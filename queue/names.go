@@ -13,9 +13,9 @@ import (
 )
 
 // Queues returns the names of all queues that have any key in etcd: a job, a dead letter, a worker, a pause. A queue that is none of these is
-// not there.
+// not there. That somebody has pushed lately does not count.
 //
-// It takes a small read for each queue, and one more. Each takes etcd time that grows with the number of keys that all queues have.
+// It takes one or two small reads for each queue, and one more. Each takes etcd time that grows with the number of keys that all queues have.
 func Queues(ctx context.Context, client *clientv3.Client) ([]string, error) {
 	var found []string
 	for from, to := prefixOf(Root); ; {
@@ -32,6 +32,10 @@ func Queues(ctx context.Context, client *clientv3.Client) ([]string, error) {
 		name, ok := nameIn(key)
 		if !ok {
 			from = key + "\x00"
+			continue
+		}
+		if slots := layoutOf(name).pushed(); strings.HasPrefix(key, slots) { // is there anything else?
+			_, from = prefixOf(slots)
 			continue
 		}
 		if names.Path("queue", name) == nil {

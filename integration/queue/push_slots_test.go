@@ -346,3 +346,22 @@ func TestAStormOfBrokenConnectionsDeliversWhatWasPushedOnce(t *testing.T) {
 		t.Errorf("%d deliveries of %d jobs, and of %d perhaps", n, accepted, doubted)
 	}
 }
+
+// What is left of an empty queue for some minutes does not make it one that is there.
+func TestAQueueIsNotThereForItsSlots(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, nil)
+	for _, name := range []string{"a", "b", "c"} {
+		if _, err := queue.New[string](c.Client(), name, nil).Push(t.Context(), "item", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pushDone(t, c.Client(), "a")
+	pushDone(t, c.Client(), "c")
+	if _, err := c.Client().Put(t.Context(), queue.Root+"c//schedules/nightly", "{}"); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := queue.Queues(t.Context(), c.Client()); err != nil || !slices.Equal(found, []string{"b", "c"}) {
+		t.Errorf("%q, %v", found, err)
+	}
+}
