@@ -233,17 +233,16 @@ func (s *shift) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.
 	return resp, err
 }
 
-// claimRun claims all jobs of a run, if all are there and nobody has claimed any.
+// claimRun claims all jobs of a run, if nobody has claimed any. Whether they are all there is not compared, which would cost as much as the
+// claims: the line is one worker's, mostly, who knows. One that is gone is claimed as well, and let go.
 func (s *shift) claimRun(ctx context.Context, slots [][]target, r run) (got []*claim, all bool, err error) {
 	ops := make([]clientv3.Op, len(slots), len(slots)+1)
-	cmps := make([]clientv3.Cmp, len(slots), len(slots)+3)
 	for i, slot := range slots {
-		cmps[i] = clientv3.Compare(clientv3.ModRevision(s.keys.jobs()+slot[0].path), "=", slot[0].mod)
 		ops[i] = clientv3.OpPut(s.keys.claims()+slot[0].path, s.worker)
 	}
 	ops = append(ops, clientv3.OpGet(s.keys.jobs()+r.from, clientv3.WithRange(s.keys.jobs()+r.to+"\x00")))
 	free := clientv3.Compare(clientv3.CreateRevision(s.keys.claims()+r.from), "=", 0).WithRange(s.keys.claims() + r.to + "\x00")
-	resp, err := s.commit(ctx, append(cmps, free), ops)
+	resp, err := s.commit(ctx, []clientv3.Cmp{free}, ops)
 	if err != nil || !resp.Succeeded {
 		return nil, false, err
 	}
@@ -251,7 +250,13 @@ func (s *shift) claimRun(ctx context.Context, slots [][]target, r run) (got []*c
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, slot := range slots {
-		got = append(got, s.claimed(slot[0], resp.Header.GetRevision(), values[slot[0].path]))
+		t := slot[0]
+		if kv := values[t.path]; kv != nil {
+			got = append(got, s.claimed(t, resp.Header.GetRevision(), kv))
+			continue
+		}
+		t.entry.failed(resp.Header.GetRevision(), time.Now())
+		s.settler.put(&settlement{claim: s.keys.claims() + t.path, token: resp.Header.GetRevision(), ops: s.unclaimOps(t.place), deletes: true})
 	}
 	return got, true, nil
 }

@@ -184,7 +184,7 @@ func (w *window) lineEvent(claim bool, path string, ev follow.Event) {
 		w.write(l, e, 0)
 	}
 	if e.mod == 0 && e.worker == "" {
-		l.entries = slices.Delete(l.entries, i, i+1)
+		l.drop(i)
 	}
 	w.trim(l)
 }
@@ -256,6 +256,17 @@ func (l *lane) find(path string) (int, bool) {
 func (w *window) asks(path string) bool {
 	e := w.entry(path)
 	return e != nil && e.asked
+}
+
+// drop forgets the i-th entry. It is mostly one of the first.
+func (l *lane) drop(i int) {
+	if i > len(l.entries)/2 {
+		l.entries = slices.Delete(l.entries, i, i+1)
+		return
+	}
+	copy(l.entries[1:i+1], l.entries[:i])
+	l.entries[0] = nil
+	l.entries = l.entries[1:]
 }
 
 // lane is the one of a rank, or nil.

@@ -10,11 +10,11 @@ import (
 	"github.com/etcdkit/etcdkit/queue"
 )
 
-// BenchmarkQueueLife is 10,000 jobs that wait when a worker comes: until all are claimed, have gone through one of 64 handlers that
+// BenchmarkQueueLife is 50,000 jobs that wait when a worker comes: until all are claimed, have gone through one of 64 handlers that
 // return at once, and are acknowledged, and the worker is gone again. Beside it as many plain puts by 64 writers. One operation is
 // all of them; jobs/s is the one to compare.
 func BenchmarkQueueLife(b *testing.B) {
-	const jobs, writers = 10_000, 64
+	const jobs, writers = 50_000, 64
 	c := etcdtest.New(b, nil)
 	b.Run("impl="+ours, func(b *testing.B) {
 		l := newLine(c, b, ours)
