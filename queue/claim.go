@@ -22,7 +22,7 @@ func (s *shift) claimed(t target, revision int64, kv *follow.Entry) *claim {
 		s.window.claim(s.window.lane(t.path[:3]), e, s.worker, revision)
 	}
 	delete(s.strays, t.path)
-	c := &claim{shift: s, place: t.place, path: t.path, token: revision, value: kv.Value, settled: make(chan struct{})}
+	c := &claim{shift: s, place: t.place, path: t.path, token: revision, value: kv.Value, resets: s.resets, settled: make(chan struct{})}
 	c.record, c.broken = decodeRecord(kv.Value)
 	c.attempt = c.record.Attempts + 1
 	base := s.values
@@ -81,6 +81,8 @@ type claim struct {
 	end     context.CancelCauseFunc
 
 	settling bool          // guarded by shift.mu
+	robbed   bool          // guarded by shift.mu: the claim is gone without its job
+	resets   int           // of the shift, when it was claimed
 	settled  chan struct{} // closed when it is known what has become of it
 	result   error         // read after settled
 }

@@ -37,6 +37,7 @@ type settlement struct {
 	claim   string // key
 	token   int64
 	job     string // key that is gone afterwards, or "" if one stays
+	of      *claim // whose job it is, if there is one
 	ops     []clientv3.Op
 	deletes bool            // ops only delete, which etcd lets through when its database is full
 	size    int             // of what is put
@@ -63,7 +64,11 @@ func (q *settler) init(s *shift) {
 
 // start lets the hands work, until finish or the end of the shift's life.
 func (q *settler) start(desk *sync.WaitGroup) {
-	context.AfterFunc(q.shift.life, q.changed.Broadcast)
+	context.AfterFunc(q.shift.life, func() {
+		q.mu.Lock() // or who has just seen that it goes on, and is about to wait, is not woken
+		defer q.mu.Unlock()
+		q.changed.Broadcast()
+	})
 	for range deskHands {
 		desk.Go(func() { q.work(&q.deletes) })
 		desk.Go(func() { q.work(&q.puts) })
@@ -164,15 +169,50 @@ func (st *settlement) held() clientv3.Cmp {
 	return clientv3.Compare(clientv3.CreateRevision(st.claim), "=", st.token)
 }
 
-// settled reports whether a transaction has settled a claim, or one before, whose reply was lost: nobody but us undoes the claim while the
-// worker's key is there, and no stranger who deletes it deletes the job with it.
-func (st *settlement) settled(reply *etcdserverpb.TxnResponse, repeated bool) bool {
-	return reply.GetSucceeded() || repeated && (st.job == "" || reply.GetResponses()[0].GetResponseRange().GetCount() == 0)
+// told is what has become of a claim, by the answer of a transaction that was to settle it; doubt is that of an attempt before, whose reply was
+// lost. Nobody but us undoes the claim while the worker's key is there. But a stranger may have deleted it, and another worker have done the
+// job since: then the tail has told of a claim that went without its job.
+func (st *settlement) told(reply *etcdserverpb.TxnResponse, doubt error) error {
+	switch {
+	case reply.GetSucceeded():
+		return nil
+	case doubt == nil:
+		return errClaimDeleted
+	case st.job == "":
+		return nil
+	case reply.GetResponses()[0].GetResponseRange().GetCount() > 0:
+		return errClaimDeleted
+	}
+	return st.of.resolve(doubt)
+}
+
+// resolve is what has become of a claim that is gone with its job, after a reply was lost. The tail has been heard.
+func (c *claim) resolve(doubt error) error {
+	c.shift.mu.Lock()
+	defer c.shift.mu.Unlock()
+	switch {
+	case c.robbed:
+		return errClaimDeleted
+	case c.resets != c.shift.resets: // of some changes the tail has not told
+		return lostWith(errClaimDeleted, doubt)
+	default:
+		return nil
+	}
+}
+
+// hearWithin bounds the wait for the tail where an answer was lost.
+const hearWithin = 3 * time.Second
+
+// hear waits until the tail has told of everything up to a revision, and reports whether it has.
+func (s *shift) hear(revision int64) bool {
+	ctx, cancel := context.WithTimeout(s.life, hearWithin)
+	defer cancel()
+	return s.tail.Reached(ctx, revision) == nil
 }
 
 // settle commits a batch, again and again until it is known what has become of it: all at once, and if a claim is gone each for itself.
 //
-// The worker's key is compared, too, so that what is refused after a lost reply is resolved (see settled).
+// The worker's key is compared, too, so that what is refused after a lost reply is resolved (see told).
 func (q *settler) settle(batch []*settlement) {
 	s := q.shift
 	here := clientv3.Compare(clientv3.CreateRevision(s.key), "=", s.created)
@@ -210,12 +250,13 @@ func (q *settler) settle(batch []*settlement) {
 		s.sess.Probe()
 	default:
 		s.sess.Saw(resp.Header.GetRevision())
+		heard := doubt == nil || s.hear(resp.Header.GetRevision())
 		for i, st := range batch {
-			if st.settled(resp.Responses[i].GetResponseTxn(), doubt != nil) {
-				st.over(nil)
-			} else {
-				st.over(errClaimDeleted)
+			result := st.told(resp.Responses[i].GetResponseTxn(), doubt)
+			if result == nil && !heard && !resp.Responses[i].GetResponseTxn().GetSucceeded() {
+				result = lostWith(errClaimDeleted, doubt)
 			}
+			st.over(result)
 		}
 	}
 }
@@ -290,7 +331,7 @@ func (c *claim) settle() bool {
 func (c *claim) give(job string, ops []clientv3.Op, deletes bool, size int) {
 	s := c.shift
 	s.settler.put(&settlement{
-		claim: s.keys.claims() + c.path, token: c.token, job: job,
+		claim: s.keys.claims() + c.path, token: c.token, job: job, of: c,
 		ops: ops, deletes: deletes, size: size, release: s.unclaimOps(c.place),
 		done: func(err error) {
 			s.mu.Lock()
@@ -367,25 +408,28 @@ func (c *claim) commit(ctx context.Context, ops []clientv3.Op) error {
 		}
 		return resp, err
 	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil && s.life.Err() == nil {
+	var result error
+	switch {
+	case err != nil && s.life.Err() == nil:
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		c.settling = false // it is held, or else will turn out to be gone
 		return fmt.Errorf("queue: acknowledge: %w", err)
-	}
-	result := error(nil)
-	switch {
 	case err != nil:
 		result = lostWith(context.Cause(s.life), doubt)
 	case resp.Succeeded:
 		s.sess.Saw(resp.Header.GetRevision())
-	case doubt != nil && resp.Responses[0].GetResponseRange().GetCount() > 0 && resp.Responses[1].GetResponseRange().GetCount() == 0:
-		// By the transaction whose reply was lost: see settled.
-	case doubt != nil:
-		result = lostWith(errWorkerKey, doubt)
-	default:
+	case doubt == nil:
 		result = errClaimDeleted
+	case resp.Responses[0].GetResponseRange().GetCount() == 0 || !s.hear(resp.Header.GetRevision()):
+		result = lostWith(errWorkerKey, doubt)
+	case resp.Responses[1].GetResponseRange().GetCount() > 0:
+		result = errClaimDeleted
+	default:
+		result = c.resolve(doubt)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	c.finish(result)
 	c.end(errSettled)
 	s.hire.give()

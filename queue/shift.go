@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -241,7 +242,11 @@ func (s *shift) own(c follow.Change) (lost []*claim, gone bool) {
 		switch {
 		case e.New == nil:
 			delete(s.strays, path)
-			if mine != nil && mine.token < e.Revision && !mine.settling {
+			if mine == nil || mine.token >= e.Revision {
+				continue
+			}
+			mine.robbed = mine.robbed || !touches(c, s.keys.jobs()+path, e.Revision) // what follows is of another claim
+			if !mine.settling {
 				lost = append(lost, mine)
 			}
 		case string(e.New.Value) == s.worker && (mine == nil || mine.token != e.Revision):
@@ -249,6 +254,11 @@ func (s *shift) own(c follow.Change) (lost []*claim, gone bool) {
 		}
 	}
 	return lost, gone
+}
+
+// touches reports whether a change writes or deletes a key at a revision.
+func touches(c follow.Change, key string, revision int64) bool {
+	return slices.ContainsFunc(c.Events, func(e follow.Event) bool { return e.Key == key && e.Revision == revision })
 }
 
 // Stale is of no matter: what is claimed is claimed by conditions.

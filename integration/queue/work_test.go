@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -66,4 +67,31 @@ func TestEveryJobIsDoneOnceAndNothingIsLeft(t *testing.T) {
 			t.Errorf("job %d was delivered %d times", i, n)
 		}
 	}
+}
+
+// The end of a worker finds its settling hands anywhere: also between their last look and their sleep.
+func TestWorkReturnsHoweverOftenItBeginsAndEnds(t *testing.T) {
+	t.Parallel()
+	const workers, times = 16, 40
+	cli, name := etcdtest.Client(t), etcdtest.Prefix(t)+"q"
+	var going sync.WaitGroup
+	for i := range workers {
+		q := queue.New[int](cli, fmt.Sprint(name, i), nil)
+		going.Go(func() {
+			for n := range times {
+				if _, err := q.Push(t.Context(), n, nil); err != nil {
+					t.Error(err)
+					return
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				err := q.Work(ctx, nil, func(context.Context, *queue.Delivery[int]) error { cancel(); return nil })
+				if cancel(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { going.Wait(); close(done) }()
+	etcdtest.Done(t, time.Minute, "the work", done)
 }
