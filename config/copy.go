@@ -132,13 +132,13 @@ func (v *Value[T]) seed() state[T] {
 	return s
 }
 
-// keep has the copy be the newest good document, until life ends.
-func (v *Value[T]) keep(life context.Context) {
+// keep has the copy, which holds what is written, be the newest good document, until life ends.
+func (v *Value[T]) keep(life context.Context, written []*follow.Entry) {
 	aged := time.NewTicker(agedEvery)
 	defer aged.Stop()
 	changed, stop := v.current.Changed(life)
 	defer stop()
-	written, failing := v.current.Ptr().entries, false
+	failing := false
 	for {
 		select {
 		case <-life.Done():

@@ -95,10 +95,11 @@ func (v *Value[T]) start(ctx context.Context, client *clientv3.Client, at layout
 	}
 	life, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
+	onDisk := v.current.Ptr().entries // before anything newer is heard, which is yet to be copied
 	v.following = follow.Attach(client, rng, listener{v.ear, &v.ear.keys})
 	v.work.Go(func() { v.run(life) })
 	if v.copy != nil {
-		v.work.Go(func() { v.keep(life) })
+		v.work.Go(func() { v.keep(life, onDisk) })
 	}
 	if r := v.speech.reporter; r != nil {
 		v.rollouts = follow.Attach(client, follow.Prefix(at.rollout()), listener{v.ear, &v.ear.rollout})

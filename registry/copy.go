@@ -67,13 +67,12 @@ func newDiskCopy(key serviceKey) (*diskCopy, error) {
 	}, nil
 }
 
-// keep writes what is live, until life ends, once a second at the most.
-func (d *diskCopy) keep(life context.Context, cell *latest.Cell[published], follower *follow.Follower) {
+// keep writes what is live and not written, until life ends, once a second at the most.
+func (d *diskCopy) keep(life context.Context, cell *latest.Cell[published], written *published, follower *follow.Follower) {
 	aged := time.NewTicker(agedEvery)
 	defer aged.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
-	written := cell.Ptr()
 	changed, stop := cell.Changed(life)
 	defer stop()
 	var due <-chan time.Time

@@ -101,10 +101,11 @@ func acquire(key serviceKey, chain decoders) (*service, error) {
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.roster = newRoster(s.life, key, slices.Clone(chain))
+	seed := s.roster.cell.Ptr() // before anything newer is heard, which is yet to be copied
 	s.follower = follow.Attach(key.client, follow.Prefix(key.prefix), s.roster)
 	s.work.Go(s.roster.mind)
 	if s.copy != nil {
-		s.work.Go(func() { s.copy.keep(s.life, s.roster.cell, s.follower) })
+		s.work.Go(func() { s.copy.keep(s.life, s.roster.cell, seed, s.follower) })
 	}
 	services.of[key] = s
 	return s, nil
