@@ -15,7 +15,7 @@ import (
 const mostClaims = 64
 
 // claimWithin bounds one attempt to claim, so that the next one meets another endpoint.
-const claimWithin = 500 * time.Millisecond
+const claimWithin = time.Second
 
 // target is a job that one transaction tries to claim.
 type target struct {
