@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/fence"
+	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/queue"
 )
 
@@ -40,9 +41,15 @@ func newStormTrail(t *testing.T, cli *clientv3.Client, root string) *stormTrail 
 	tr := &stormTrail{t: t, client: cli, root: root, done: make(chan struct{})}
 	var ctx context.Context
 	ctx, tr.cancel = context.WithCancel(context.WithoutCancel(t.Context()))
+	// From now on, and no earlier revision: etcd tells those up to 100 ms later, when they may be compacted.
+	began := make(chan struct{})
 	go func() {
 		defer close(tr.done)
-		for resp := range cli.Watch(ctx, root, clientv3.WithPrefix(), clientv3.WithRev(1)) {
+		for resp := range cli.Watch(ctx, root, clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
+			if resp.Created {
+				close(began)
+				continue
+			}
 			if err := resp.Err(); err != nil {
 				if ctx.Err() == nil {
 					t.Errorf("the trail: %v", err)
@@ -59,6 +66,7 @@ func newStormTrail(t *testing.T, cli *clientv3.Client, root string) *stormTrail 
 		}
 	}()
 	t.Cleanup(tr.stop)
+	etcdtest.Done(t, 30*time.Second, "the trail's watch", began)
 	return tr
 }
 
