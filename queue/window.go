@@ -343,8 +343,8 @@ type stretch struct {
 
 // merge adds what was read beyond a lane's reach.
 func (w *window) merge(keys layout, l *lane, s stretch) {
-	if l.reach != s.from || !l.reading {
-		return // it was cut meanwhile
+	if w.lane(l.rank) != l || l.reach != s.from || !l.reading {
+		return // all was forgotten meanwhile, or what is beyond a place
 	}
 	missed := l.missed
 	l.reach, l.reading, l.missed = s.to, false, nil

@@ -391,6 +391,38 @@ func TestWhatHappensDuringTheSurveyIsKnownAfterIt(t *testing.T) {
 	}
 }
 
+// A tail that begins anew while a line is read on, before its survey: what was read belongs to a line that nobody looks at any more.
+func TestAReadingThatATailsNewBeginningHasOvertakenIsDropped(t *testing.T) {
+	t.Parallel()
+	w, win := newWorld(), newWindow()
+	w.put(testKeys.worker("w0"), `{"slots":9}`)
+	job := func(i int) place { return place{stem: stemOf(int64(1<<40+i), "p"), key: keyHash("k")} }
+	for i := range 9 {
+		w.put(testKeys.job(job(i)), "\n")
+	}
+	w.put(testKeys.claim(job(5)), "w0")
+	w.bring(win, w.revision)
+	win.begin(testKeys, w.survey())
+	l := win.lanes[0]
+	l.reading = true
+	part := w.beyond(l.rank, l.reach, 1<<12, 99)
+	w.put(testKeys.job(job(10)), "\n")
+	w.bring(win, w.revision)
+	win.reset(w.revision)
+	win.merge(testKeys, l, part)
+	win.begin(testKeys, w.survey())
+	if n := len(win.lanes); n != 1 {
+		t.Errorf("one priority has %d lines", n)
+	}
+	if len(win.held) > 0 {
+		t.Errorf("before the line is read again, ordering keys are held: %v", win.held)
+	}
+	l = win.lanes[0]
+	l.reading = true
+	win.merge(testKeys, l, w.beyond(l.rank, l.reach, 1<<12, 99))
+	w.agree(t, win)
+}
+
 func TestAPickPassesOverWhatCannotBeClaimed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
