@@ -92,13 +92,16 @@ func (a *announcer) exchange(ctx context.Context, value string, expected int64) 
 		ops = []clientv3.Op{clientv3.OpDelete(a.r.key)}
 	}
 	tries := 0
-	resp, err := call.Do(ctx, a.client, "write the instance", func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		tries++
+	write := call.Beside(a.client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return a.client.KV.Txn(ctx).
 			If(clientv3.Compare(clientv3.ModRevision(a.r.key), "=", expected)).
 			Then(ops...).
 			Else(clientv3.OpGet(a.r.key)).
 			Commit()
+	})
+	resp, err := call.Do(ctx, a.client, "write the instance", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		tries++
+		return write(ctx)
 	})
 	if value != absent && expected == 0 && (tries > 1 || retry.Ambiguous(err)) {
 		a.place.late = true

@@ -17,8 +17,8 @@
 // does not stop and that nobody can set.
 //
 // Renewals are sent every third of the TTL, counted from the last one sent. One that stays unanswered for
-// half a second is not waited for: another goes out beside it, to the next endpoint, so that one hung member
-// cannot eat the window.
+// half a second is not waited for: two more go out beside it, to one endpoint and the next, so that one hung
+// member cannot eat the window.
 //
 // # Promise
 //

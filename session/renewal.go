@@ -32,7 +32,7 @@ type renewal struct {
 	lastSent   boottime.Instant
 	rtt        time.Duration // of the last answer
 	inFlight   int
-	unanswered int // sent since the last answer
+	unanswered int // turns of sending since the last answer
 	lastErr    error
 
 	cluster uint64 // that the lease belongs to
@@ -82,20 +82,31 @@ func (r *renewal) run() {
 	}
 }
 
-// send launches one renewal and arms the timer for the one beside it. Its own timeout keeps a request on
-// a hung connection from staying for ever, and is long enough for a slow but working path.
+// send launches a renewal and arms the timer for what goes out beside it. That is two, one right after the other, if there are several
+// endpoints: gRPC gives each call to the next of them, and with other calls of the client in between, a single one could meet the member
+// that hangs each time.
 func (r *renewal) send() {
 	sent, saw := boottime.Now(), r.s.saw.Get()
 	r.next.Reset(r.s.window.resendAfter(r.unanswered, r.rtt))
+	copies := 1
+	if r.unanswered > 0 {
+		call.Redial(r.s.client)
+		copies = min(2, len(r.s.client.Endpoints()))
+	}
 	if r.inFlight == maxInFlight {
 		return
 	}
-	if r.unanswered > 0 {
-		call.Redial(r.s.client)
-	}
-	r.inFlight++
 	r.unanswered++
 	r.lastSent = sent
+	for range min(copies, maxInFlight-r.inFlight) {
+		r.launch(sent, saw)
+	}
+}
+
+// launch asks for one renewal. Its own timeout keeps a request on a hung connection from staying for ever, and is long enough for a slow
+// but working path.
+func (r *renewal) launch(sent boottime.Instant, saw int64) {
+	r.inFlight++
 	r.s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(r.s.ctx, 2*r.s.window.period())
 		defer cancel()

@@ -68,8 +68,8 @@ func (w window) trustedUntil(sent boottime.Instant, granted int64) boottime.Inst
 // missing.
 func (w window) period() time.Duration { return w.ttl / 3 }
 
-// resendAfter is how long to wait for the answer to a renewal before sending another beside it, which gRPC
-// gives to the next endpoint. It doubles with each in a row, and does not fire on a path that is merely
+// resendAfter is how long to wait for the answer to a renewal before sending others beside it, of which gRPC
+// gives one at least to another endpoint. It doubles with each in a row, and does not fire on a path that is merely
 // slow: rtt is the last round trip that was seen.
 func (w window) resendAfter(unanswered int, rtt time.Duration) time.Duration {
 	wait := max(min(firstResend, w.period()/2), 2*rtt)

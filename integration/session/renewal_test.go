@@ -2,11 +2,16 @@ package session_test
 
 import (
 	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/session"
@@ -89,6 +94,67 @@ func TestASessionSurvivesBesideAHungEndpoint(t *testing.T) {
 			t.Log("concurrency.Session of 5 s, one of two endpoints hangs: still there after 8 s")
 		}
 	})
+}
+
+// gRPC takes the endpoints in turn for all calls of a client together. With two calls beside each renewal, of three endpoints every
+// renewal meets the same one.
+func TestRenewalsThatMeetAHungEndpointEachTimeHaveCompany(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Shared(t)
+	links := etcdtest.Links{cluster.Link(0), cluster.Link(0), cluster.Link(0)}
+	var beside sync.WaitGroup
+	var cli *clientv3.Client
+	renewals := make(chan struct{}, 99)
+	var met atomic.Value // the endpoint that the last renewal was sent to
+	cli = links.Dial(clientv3.Config{DialOptions: []grpc.DialOption{grpc.WithChainStreamInterceptor(
+		func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			if !strings.HasSuffix(method, "LeaseKeepAlive") {
+				return streamer(ctx, desc, cc, method, opts...)
+			}
+			renewals <- struct{}{}
+			to := new(peer.Peer)
+			return streamer(ctx, desc, cc, method, append(opts, grpc.Peer(to), grpc.OnFinish(func(err error) {
+				if err == nil || to.Addr != nil {
+					met.Store(to.Addr.String())
+				}
+			}))...)
+		},
+	)}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer func() { cancel(); beside.Wait() }()
+	s := open(t, cli, &session.Options{TTL: 5 * time.Second})
+	beside.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-renewals:
+			}
+			for empty := false; !empty; { // those that came together count once
+				select {
+				case <-renewals:
+				case <-time.After(20 * time.Millisecond):
+					empty = true
+				}
+			}
+			for range 2 {
+				beside.Go(func() {
+					ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+					defer cancel()
+					_, _ = cli.Get(ctx, "beside") // may meet the endpoint that hangs
+				})
+			}
+		}
+	})
+	waitRenewed(t, s, time.Now().Add(6*time.Second)) // once, so that the turns are in step
+	for _, l := range links {
+		if strings.HasSuffix(l.Endpoint(), met.Load().(string)) {
+			l.Blackhole(etcdtest.Both)
+			waitRenewed(t, s, time.Now().Add(12*time.Second))
+			return
+		}
+	}
+	t.Fatalf("renewals go to %v", met.Load())
 }
 
 func TestAnIdleSessionCostsAboutThreeRenewalsATTL(t *testing.T) {
