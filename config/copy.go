@@ -149,6 +149,7 @@ func (v *Value[T]) keep(life context.Context, written []*follow.Entry) {
 				_ = os.Chtimes(v.copy.path, time.Time{}, v.following.Status().ProvenAt)
 			}
 		}
+		ended := life.Err() != nil // before the value is looked at: one that is taken while an older is written is written, too
 		if s := v.current.Ptr(); s.worthKeeping() && !slices.Equal(s.entries, written) {
 			err := v.copy.save(s.entries, s.revision)
 			switch {
@@ -159,7 +160,7 @@ func (v *Value[T]) keep(life context.Context, written []*follow.Entry) {
 				v.log.Warn("copy of the last good document cannot be written", zap.Error(err))
 			}
 		}
-		if life.Err() != nil {
+		if ended {
 			return
 		}
 	}
