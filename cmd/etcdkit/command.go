@@ -6,12 +6,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/benchcli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/configcli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/demo"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/dev"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/doctor"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/lockcli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/queuecli"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/rbaccli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/seecli"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/servicecli"
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/snapshotcli"
 )
 
 // execute carries out a command line and returns the exit code.
@@ -45,7 +52,14 @@ func newRoot(out io.Writer) *cobra.Command {
 		DisableSuggestions: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.Usage(err) })
-	root.AddCommand(newDemo(out), newDev(out), configcli.New(), queuecli.New())
+	root.AddCommand(
+		newDemo(out), newDev(out),
+		lockcli.NewLock(), lockcli.NewElect(),
+		seecli.NewList(), seecli.NewInspect(), seecli.NewSessions(),
+		servicecli.NewServices(), servicecli.NewRegister(), servicecli.NewDrain(),
+		configcli.New(), queuecli.New(),
+		snapshotcli.New(), rbaccli.New(), benchcli.New(), doctor.New(),
+	)
 	return root
 }
 

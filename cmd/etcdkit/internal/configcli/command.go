@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 )
 
@@ -50,21 +51,18 @@ Exit codes:
 
 // run makes a function of a use what a command does.
 func run(f *flags, fn func(ctx context.Context, u *use, args []string) error) func(c *cobra.Command, args []string) error {
-	return func(c *cobra.Command, args []string) (err error) {
-		if err := f.Check(); err != nil {
-			return exit.Usage(err)
+	return func(c *cobra.Command, args []string) error {
+		secrets, err := newSecrets(f.keyring)
+		if err != nil {
+			return explain(c.Context(), c, err)
 		}
-		ctx, stop := exit.Interruptible(c.Context())
-		defer stop()
-		u, err := f.open(ctx, c)
-		if err == nil {
-			err = fn(ctx, u, args)
-			u.close(ctx)
-			if err == nil {
-				err = u.out.Err()
+		return cli.Run(&f.Connection, explain, func(ctx context.Context, connected *cli.Use, args []string) (err error) {
+			u := &use{Use: connected, environment: f.environment, secrets: secrets}
+			if u.store, err = u.storeOf(f.environment); err != nil {
+				return err
 			}
-		}
-		return explain(ctx, c, err)
+			return fn(ctx, u, args)
+		})(c, args)
 	}
 }
 

@@ -69,7 +69,7 @@ func (u *use) diff(ctx context.Context, key string, a, b int64) error {
 	}
 	d := config.DiffValues(plain[0], plain[1])
 	if u.JSON {
-		u.emit(diffFacts(key, versions[0].Number, versions[1].Number, d))
+		u.Emit(diffFacts(key, versions[0].Number, versions[1].Number, d))
 		return nil
 	}
 	if d.Same {
@@ -81,9 +81,9 @@ func (u *use) diff(ctx context.Context, key string, a, b int64) error {
 		if versions[i].Number > 0 {
 			title = fmt.Sprintf("%s, %s", key, described(versions[i]))
 		}
-		u.out.Print(u.out.Paint(screen.Bold, mark+" "+title))
+		u.Out.Print(u.Out.Paint(screen.Bold, mark+" "+title))
 	}
-	printDiff(u.out, d)
+	printDiff(u.Out, d)
 	return nil
 }
 

@@ -15,15 +15,9 @@ import (
 	"github.com/etcdkit/etcdkit/retry"
 )
 
-// errEnough is the end of a command that goes on until it is interrupted.
-var errEnough = errors.New("enough")
-
 // explain says what to do about an error, where something can be done, and gives it its exit code.
 func explain(ctx context.Context, c *cobra.Command, err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, errEnough) {
+	if err == nil || errors.Is(err, cli.ErrEnough) {
 		return nil
 	}
 	text, hint, code := strings.TrimPrefix(plainly(err.Error()), c.Name()+": "), "", exit.Code(err)
@@ -64,31 +58,11 @@ func explain(ctx context.Context, c *cobra.Command, err error) error {
 	if kept, ok := errors.AsType[keptError](err); ok {
 		text += "; the text is kept in " + kept.path
 	}
-	return exit.With(code, explained{text, err})
+	return exit.With(code, cli.Reword(text, err))
 }
 
-// explained is an error in other words.
-type explained struct {
-	text string
-	error
-}
+// ofCodec is the name of a codec in the texts of errors: what is wrong with a document is said after it.
+var ofCodec = regexp.MustCompile(`(^|: )decode [^:]*: `)
 
-func (e explained) Error() string { return e.text }
-func (e explained) Unwrap() error { return e.error }
-
-// Names of packages in the texts of errors: of use to who writes programs.
-var (
-	ofKey     = regexp.MustCompile(`^config "((?:[^"\\]|\\.)*)": `)
-	ofCodec   = regexp.MustCompile(`(^|: )decode [^:]*: `)
-	ofPackage = regexp.MustCompile(`(^|: )(?:config|pool|codec|retry|fence): `)
-)
-
-// plainly is the text of an error in one line without the names of packages.
-func plainly(text string) string {
-	text = ofCodec.ReplaceAllString(text, "$1")
-	text = ofKey.ReplaceAllString(text, "$1: ")
-	for ofPackage.MatchString(text) {
-		text = ofPackage.ReplaceAllString(text, "$1")
-	}
-	return cli.Visible(strings.TrimSpace(text))
-}
+// plainly is the text of an error in one line, for who writes documents and not programs.
+func plainly(text string) string { return cli.Plainly(ofCodec.ReplaceAllString(text, "$1")) }

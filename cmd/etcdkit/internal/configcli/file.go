@@ -26,14 +26,14 @@ JSON, one object a key: key, revision, value or valueBase64.`,
 				return err
 			}
 			if !u.JSON {
-				return u.store.Export(ctx, prefix, u.raw)
+				return u.store.Export(ctx, prefix, u.Raw)
 			}
 			l, err := u.store.At(ctx, prefix, 0)
 			if err != nil {
 				return err
 			}
 			for _, e := range l.Entries {
-				u.emit(struct {
+				u.Emit(struct {
 					Key      string `json:"key"`
 					Revision int64  `json:"revision"`
 					cli.Value

@@ -86,7 +86,7 @@ func (u *use) get(ctx context.Context, key string, version, revision int64, at t
 		return err
 	}
 	if u.JSON {
-		u.emit(struct {
+		u.Emit(struct {
 			jsonVersion
 			Sealed bool `json:"sealed,omitempty"` // in etcd
 			cli.Value
@@ -96,7 +96,7 @@ func (u *use) get(ctx context.Context, key string, version, revision int64, at t
 	if u.Verbose {
 		u.Say("%s: %s", key, described(v))
 	}
-	if u.out.Moving() { // a terminal
+	if u.Out.Moving() { // a terminal
 		if !utf8.Valid(plain) {
 			return fmt.Errorf("%s: %d bytes that are no text: redirect them, or use -o json", key, len(plain))
 		}
@@ -104,7 +104,7 @@ func (u *use) get(ctx context.Context, key string, version, revision int64, at t
 			plain = append(slices.Clip(plain), '\n')
 		}
 	}
-	_, err = u.raw.Write(plain)
+	_, err = u.Raw.Write(plain)
 	return err
 }
 
@@ -128,7 +128,7 @@ func (u *use) find(ctx context.Context, key string, version, revision int64, at 
 // asOf is what a key held as of a revision of etcd. Which version that was is known if the history has it.
 func (u *use) asOf(ctx context.Context, key string, revision int64) (config.Version, error) {
 	resp, err := retry.Value(ctx, retry.Policy{}, func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return u.pool.Client().Get(ctx, key, clientv3.WithRev(revision))
+		return u.Pool.Client().Get(ctx, key, clientv3.WithRev(revision))
 	})
 	if err != nil {
 		if _, known := u.store.At(ctx, key, revision); known != nil { // which says what can be read instead

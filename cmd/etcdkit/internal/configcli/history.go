@@ -48,7 +48,7 @@ func (u *use) history(ctx context.Context, key string, most int) error {
 	rows := make([][]string, len(versions))
 	for i, v := range versions {
 		if u.JSON {
-			u.emit(versionFacts(v))
+			u.Emit(versionFacts(v))
 			continue
 		}
 		rows[i] = []string{
@@ -56,7 +56,7 @@ func (u *use) history(ctx context.Context, key string, most int) error {
 		}
 	}
 	if !u.JSON {
-		cli.Table(u.out, []string{"VERSION", "REVISION", "WHEN", "KIND", "AUTHOR", "REASON"}, rows)
+		cli.Table(u.Out, []string{"VERSION", "REVISION", "WHEN", "KIND", "AUTHOR", "REASON"}, rows)
 	}
 	return nil
 }

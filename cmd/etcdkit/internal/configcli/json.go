@@ -4,19 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/config"
 )
-
-// emit prints an object in a line.
-func (u *use) emit(v any) {
-	line, err := cli.Line(v)
-	if err != nil {
-		u.Say("%v", err) // nothing that cannot be marshalled is given to it
-		return
-	}
-	u.out.Print(line)
-}
 
 // jsonVersion is an entry of a key's history.
 type jsonVersion struct {

@@ -39,7 +39,7 @@ func (u *use) list(l config.Listing) {
 	rows := make([][]string, len(l.Entries))
 	for i, e := range l.Entries {
 		if u.JSON {
-			u.emit(struct {
+			u.Emit(struct {
 				Key      string `json:"key"`
 				Revision int64  `json:"revision"`
 				Created  int64  `json:"created"`
@@ -54,6 +54,6 @@ func (u *use) list(l config.Listing) {
 	case len(rows) == 0:
 		u.Say("no keys")
 	default:
-		cli.Table(u.out, []string{"KEY", "REVISION", "WRITES"}, rows)
+		cli.Table(u.Out, []string{"KEY", "REVISION", "WRITES"}, rows)
 	}
 }

@@ -99,7 +99,7 @@ func (u *use) follow(key string, changes iter.Seq[config.Progress]) config.Progr
 		u.step(key, p, next, first)
 		p, first = next, false
 	}
-	u.out.Status("")
+	u.Out.Status("")
 	return p
 }
 
@@ -109,12 +109,12 @@ func (u *use) step(key string, old, p config.Progress, first bool) {
 		is, was := progressFacts(key, p), progressFacts(key, old)
 		was.Waiting, was.SoakLeft = is.Waiting, is.SoakLeft // that time passes is no change
 		if first || !reflect.DeepEqual(is, was) {
-			u.emit(is)
+			u.Emit(is)
 		}
 		return
 	}
 	line := func(style screen.Style, format string, args ...any) {
-		u.out.Print(u.out.Paint(screen.Dim, now().Format(time.TimeOnly)) + "  " + u.out.Paint(style, cli.Visible(fmt.Sprintf(format, args...))))
+		u.Out.Print(u.Out.Paint(screen.Dim, now().Format(time.TimeOnly)) + "  " + u.Out.Paint(style, cli.Visible(fmt.Sprintf(format, args...))))
 	}
 	if first {
 		line(screen.Bold, "rollout %s of %s", p.Rollout, key)
@@ -163,9 +163,9 @@ func (u *use) step(key string, old, p config.Progress, first bool) {
 		line(screen.Plain, "etcd can be followed again")
 	}
 	if p.State.Ended() {
-		u.out.Status("")
+		u.Out.Status("")
 	} else {
-		u.out.Status(standing(p))
+		u.Out.Status(standing(p))
 	}
 }
 
@@ -239,15 +239,15 @@ func first(ctx context.Context, r *config.Rollout) (config.Progress, error) {
 // standing prints where a rollout stands.
 func (u *use) standing(key string, p config.Progress) {
 	if u.JSON {
-		u.emit(progressFacts(key, p))
+		u.Emit(progressFacts(key, p))
 		return
 	}
 	fact := func(what, text string) {
 		if text != "" {
-			u.out.Print("  " + u.out.Paint(screen.Dim, screen.Pad(what, 9)) + " " + cli.Visible(text))
+			u.Out.Print("  " + u.Out.Paint(screen.Dim, screen.Pad(what, 9)) + " " + cli.Visible(text))
 		}
 	}
-	u.out.Print(u.out.Paint(screen.Bold, key) + "  rollout " + p.Rollout)
+	u.Out.Print(u.Out.Paint(screen.Bold, key) + "  rollout " + p.Rollout)
 	state := string(p.State)
 	if p.Cause != "" {
 		state += ": " + p.Cause

@@ -179,10 +179,10 @@ func (u *use) show(key string, h held, value []byte, what string) {
 func (u *use) done(v config.Version, changed bool) {
 	switch {
 	case u.JSON:
-		u.emit(jsonChange{versionFacts(v), changed})
+		u.Emit(jsonChange{versionFacts(v), changed})
 	case !changed:
-		u.out.Printf("%s: unchanged, version %d at revision %d", v.Key, v.Number, v.Revision)
+		u.Out.Printf("%s: unchanged, version %d at revision %d", v.Key, v.Number, v.Revision)
 	default:
-		u.out.Printf("%s: version %d at revision %d, %s", v.Key, v.Number, v.Revision, v.Kind)
+		u.Out.Printf("%s: version %d at revision %d, %s", v.Key, v.Number, v.Revision, v.Kind)
 	}
 }

@@ -243,7 +243,7 @@ all. Instances that have refused the value are not passed over.`, "promoted",
 // steered tells that something was done to a rollout.
 func (u *use) steered(r *config.Rollout, done, note string) {
 	if u.JSON {
-		u.emit(struct {
+		u.Emit(struct {
 			Key     string `json:"key"`
 			Rollout string `json:"rollout"`
 			Done    string `json:"done"` // begun, paused, continued, promoted or aborted
@@ -254,5 +254,5 @@ func (u *use) steered(r *config.Rollout, done, note string) {
 	if note != "" {
 		text += "; " + note
 	}
-	u.out.Print(text)
+	u.Out.Print(text)
 }

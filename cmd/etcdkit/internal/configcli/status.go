@@ -73,19 +73,19 @@ func (u *use) status(ctx context.Context, key string) error {
 		return err
 	}
 	if u.JSON {
-		u.emit(statusFacts(key, v, absent, rollout, reports, numbers))
+		u.Emit(statusFacts(key, v, absent, rollout, reports, numbers))
 		return nil
 	}
 	if absent {
-		u.out.Print(u.out.Paint(screen.Bold, key) + "  does not exist")
+		u.Out.Print(u.Out.Paint(screen.Bold, key) + "  does not exist")
 	} else {
-		u.out.Print(u.out.Paint(screen.Bold, key) + "  " + described(v))
+		u.Out.Print(u.Out.Paint(screen.Bold, key) + "  " + described(v))
 	}
 	if rollout != "" {
-		u.out.Printf("rollout %s is under way: see rollout status", rollout)
+		u.Out.Printf("rollout %s is under way: see rollout status", rollout)
 	}
 	if len(reports) == 0 {
-		u.out.Print("No instance reports: a program does that reads the key with an Identity.")
+		u.Out.Print("No instance reports: a program does that reads the key with an Identity.")
 		return nil
 	}
 	rows := make([][]string, len(reports))
@@ -94,7 +94,7 @@ func (u *use) status(ctx context.Context, key string) error {
 			rep.Instance, stateOf(rep, v.Revision), runs(rep, numbers), rep.Rollout, cli.Ago(rep.At), rep.Reason,
 		}
 	}
-	cli.Table(u.out, []string{"INSTANCE", "STATE", "RUNS", "ROLLOUT", "SINCE", "REASON"}, rows)
+	cli.Table(u.Out, []string{"INSTANCE", "STATE", "RUNS", "ROLLOUT", "SINCE", "REASON"}, rows)
 	return nil
 }
 

@@ -78,7 +78,7 @@ func (u *use) settle(ctx context.Context, f *transferFlags, c config.Comparison,
 	}
 	switch shown := u.Errs; {
 	case f.dryRun && !u.JSON:
-		shown = u.out
+		shown = u.Out
 		fallthrough
 	case !f.dryRun && !f.yes && todo > 0:
 		u.differences(shown, c.Differences, f.prune)
@@ -106,22 +106,22 @@ func (u *use) settle(ctx context.Context, f *transferFlags, c config.Comparison,
 // tellTransfer tells what was written.
 func (u *use) tellTransfer(t jsonTransfer, todo int) {
 	if u.JSON {
-		u.emit(t)
+		u.Emit(t)
 		return
 	}
 	for _, v := range t.Written {
-		u.out.Printf("%s: version %d at revision %d, %s", v.Key, v.Version, v.Revision, v.Kind)
+		u.Out.Printf("%s: version %d at revision %d, %s", v.Key, v.Version, v.Revision, v.Kind)
 	}
 	for _, key := range t.Unknown {
-		u.out.Printf("%s: it is not known whether it was written", key)
+		u.Out.Printf("%s: it is not known whether it was written", key)
 	}
 	switch {
 	case todo == 0:
-		u.out.Printf("Nothing to do: %s.", equal(t.Equal))
+		u.Out.Printf("Nothing to do: %s.", equal(t.Equal))
 	case t.DryRun:
-		u.out.Printf("It would write %s; %s.", keys(todo), equal(t.Equal))
+		u.Out.Printf("It would write %s; %s.", keys(todo), equal(t.Equal))
 	default:
-		u.out.Printf("Wrote %d of %s; %s.", len(t.Written), keys(todo), equal(t.Equal))
+		u.Out.Printf("Wrote %d of %s; %s.", len(t.Written), keys(todo), equal(t.Equal))
 	}
 }
 

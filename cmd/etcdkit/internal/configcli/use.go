@@ -8,20 +8,14 @@ import (
 	"os"
 	"os/user"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
-	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
 	"github.com/etcdkit/etcdkit/config"
-	"github.com/etcdkit/etcdkit/pool"
 )
-
-// closeWithin bounds the closing of connections that nobody uses any more.
-const closeWithin = time.Second
 
 // flags are those of all commands.
 type flags struct {
@@ -38,47 +32,15 @@ func (f *flags) register(set *pflag.FlagSet) {
 
 // use is one use of the command: what it is connected to, and where it reads and prints.
 type use struct {
-	*flags
-	*cli.Terminal
-	raw     io.Writer      // standard output, for bytes as they are
-	out     *screen.Screen // ... and for lines
-	pool    *pool.Pool
-	store   *config.Store
-	secrets *secrets
-}
-
-// open connects.
-func (f *flags) open(ctx context.Context, c *cobra.Command) (*use, error) {
-	u := &use{
-		flags:    f,
-		raw:      c.OutOrStdout(),
-		out:      screen.New(c.OutOrStdout()),
-		Terminal: cli.NewTerminal(c),
-	}
-	var err error
-	if u.secrets, err = newSecrets(f.keyring); err != nil {
-		return nil, err
-	}
-	if u.pool, err = f.Connect(ctx, u.Terminal); err != nil {
-		return nil, err
-	}
-	if u.store, err = u.storeOf(f.environment); err != nil {
-		u.close(ctx)
-		return nil, err
-	}
-	return u, nil
-}
-
-// close lets go of etcd.
-func (u *use) close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
-	defer cancel()
-	_ = u.pool.Close(ctx) // nothing is under way any more, and nobody is left to be told
+	*cli.Use
+	environment string // as in the flags
+	store       *config.Store
+	secrets     *secrets
 }
 
 // storeOf is a Store of an environment; empty for any key.
 func (u *use) storeOf(environment string) (*config.Store, error) {
-	return config.NewStore(u.pool.Client(), &config.StoreOptions{Environment: strings.TrimSuffix(environment, "/")})
+	return config.NewStore(u.Pool.Client(), &config.StoreOptions{Environment: strings.TrimSuffix(environment, "/")})
 }
 
 // named is the key, prefix or environment that is meant by a name: with --env, one that does not begin with a slash is below that.

@@ -45,7 +45,7 @@ value or valueBase64.`,
 		return run(f, func(ctx context.Context, u *use, args []string) error {
 			err := u.watch(ctx, args[0], from, most)
 			if errors.Is(context.Cause(ctx), exit.ErrInterrupted) {
-				return errEnough
+				return cli.ErrEnough
 			}
 			return err
 		})(c, args)
@@ -79,7 +79,7 @@ func (u *use) watch(ctx context.Context, name string, from int64, most int) erro
 		}
 		u.change(e, known[e.Key])
 		known[e.Key] = e.Value
-		if printed++; printed == most || u.out.Err() != nil {
+		if printed++; printed == most || u.Out.Err() != nil {
 			break
 		}
 	}
@@ -112,7 +112,7 @@ func (u *use) before(ctx context.Context, prefix string, all bool, from int64) (
 		}
 		return known, l.Revision + 1, nil
 	}
-	resp, err := u.pool.Client().Get(ctx, prefix, clientv3.WithRev(at))
+	resp, err := u.Pool.Client().Get(ctx, prefix, clientv3.WithRev(at))
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted) && from > 0:
 		return known, from, nil
@@ -137,7 +137,7 @@ func (u *use) edits(ctx context.Context, key string, from int64) iter.Seq2[confi
 	return func(yield func(config.Edit, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		for resp := range u.pool.Client().Watch(ctx, key, clientv3.WithRev(from)) {
+		for resp := range u.Pool.Client().Watch(ctx, key, clientv3.WithRev(from)) {
 			err := resp.Err()
 			if resp.CompactRevision > 0 {
 				err = &config.CompactedError{Revision: from, Oldest: resp.CompactRevision}
@@ -168,7 +168,7 @@ func (u *use) edits(ctx context.Context, key string, from int64) iter.Seq2[confi
 // change prints a change of what was there before.
 func (u *use) change(e config.Edit, before []byte) {
 	if u.JSON {
-		u.emit(struct {
+		u.Emit(struct {
 			Kind     config.EditKind `json:"kind"`
 			Key      string          `json:"key"`
 			Revision int64           `json:"revision"`
@@ -177,21 +177,21 @@ func (u *use) change(e config.Edit, before []byte) {
 		}{e.Kind, e.Key, e.Revision, e.Writes, cli.ValueOf(e.Value)})
 		return
 	}
-	u.out.Print(u.out.Paint(screen.Bold, e.Key) + "  " + string(e.Kind) + "  " +
-		u.out.Paint(screen.Dim, "revision "+strconv.FormatInt(e.Revision, 10)))
+	u.Out.Print(u.Out.Paint(screen.Bold, e.Key) + "  " + string(e.Kind) + "  " +
+		u.Out.Paint(screen.Dim, "revision "+strconv.FormatInt(e.Revision, 10)))
 	d := config.DiffValues(before, e.Value)
 	if d.Format == "" {
-		printDiff(u.out, d)
+		printDiff(u.Out, d)
 		return
 	}
 	for _, p := range d.Paths {
 		switch {
 		case p.Old == "":
-			u.out.Print(u.out.Paint(screen.Green, "+"+p.Path+": "+p.New))
+			u.Out.Print(u.Out.Paint(screen.Green, "+"+p.Path+": "+p.New))
 		case p.New == "":
-			u.out.Print(u.out.Paint(screen.Red, "-"+p.Path+": "+p.Old))
+			u.Out.Print(u.Out.Paint(screen.Red, "-"+p.Path+": "+p.Old))
 		default:
-			u.out.Print(" " + p.Path + ": " + u.out.Paint(screen.Red, p.Old) + " → " + u.out.Paint(screen.Green, p.New))
+			u.Out.Print(" " + p.Path + ": " + u.Out.Paint(screen.Red, p.Old) + " → " + u.Out.Paint(screen.Green, p.New))
 		}
 	}
 }

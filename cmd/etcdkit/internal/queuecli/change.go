@@ -42,7 +42,7 @@ JSON: queue, done (discarded), count.`,
 	}
 	agreed := yes(c)
 	c.RunE = run(f, func(ctx context.Context, u *use, args []string) error {
-		question := fmt.Sprintf("Delete %s of %s?", plural(len(args)-1, "dead letter", "dead letters"), cli.Visible(args[0]))
+		question := fmt.Sprintf("Delete %s of %s?", cli.Plural(len(args)-1, "dead letter", "dead letters"), cli.Visible(args[0]))
 		if all {
 			question = fmt.Sprintf("Delete all dead letters of %s?", cli.Visible(args[0]))
 		}
@@ -75,7 +75,7 @@ JSON: queue, done (purged), count.`,
 			if err != nil {
 				return err
 			}
-			question := fmt.Sprintf("Delete %s of %s?", plural(s.Waiting+s.Delayed, "job", "jobs"), cli.Visible(args[0]))
+			question := fmt.Sprintf("Delete %s of %s?", cli.Plural(s.Waiting+s.Delayed, "job", "jobs"), cli.Visible(args[0]))
 			if err := u.Confirm(ctx, question); err != nil {
 				return err
 			}
@@ -91,9 +91,9 @@ func (u *use) done(name, what string, n int, err error) error {
 	switch {
 	case err != nil:
 	case u.JSON:
-		u.emit(jsonDone{name, what, &n})
+		u.Emit(jsonDone{name, what, &n})
 	default:
-		u.out.Print(cli.Visible(fmt.Sprintf("%s: %d %s", name, n, what)))
+		u.Out.Print(cli.Visible(fmt.Sprintf("%s: %d %s", name, n, what)))
 	}
 	return err
 }
@@ -136,9 +136,9 @@ func (u *use) switched(name, what string, err error) error {
 	switch {
 	case err != nil:
 	case u.JSON:
-		u.emit(jsonDone{Queue: name, Done: what})
+		u.Emit(jsonDone{Queue: name, Done: what})
 	default:
-		u.out.Print(cli.Visible(name + ": " + what))
+		u.Out.Print(cli.Visible(name + ": " + what))
 	}
 	return err
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
-	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/screen"
-	"github.com/etcdkit/etcdkit/pool"
 	"github.com/etcdkit/etcdkit/queue"
 )
 
@@ -48,39 +45,17 @@ Exit codes:
 	return c
 }
 
-// closeWithin bounds the closing of connections that nobody uses any more.
-const closeWithin = time.Second
-
-// use is one use of the command: what it is connected to, and where it reads and prints.
-type use struct {
-	*cli.Connection
-	*cli.Terminal
-	out  *screen.Screen
-	pool *pool.Pool
-}
+// use is one use of the command.
+type use struct{ *cli.Use }
 
 // run makes a function of a use what a command does.
 func run(f *cli.Connection, fn func(ctx context.Context, u *use, args []string) error) func(c *cobra.Command, args []string) error {
-	return func(c *cobra.Command, args []string) (err error) {
-		if err := f.Check(); err != nil {
-			return exit.Usage(err)
-		}
-		ctx, stop := exit.Interruptible(c.Context())
-		defer stop()
-		u := &use{Connection: f, Terminal: cli.NewTerminal(c), out: screen.New(c.OutOrStdout())}
-		if u.pool, err = f.Connect(ctx, u.Terminal); err == nil {
-			err = errors.Join(fn(ctx, u, args), u.out.Err())
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
-			defer cancel()
-			_ = u.pool.Close(closing) // nothing is under way any more, and nobody is left to be told
-		}
-		return explain(ctx, c, err)
-	}
+	return cli.Run(f, explain, func(ctx context.Context, u *cli.Use, args []string) error { return fn(ctx, &use{u}, args) })
 }
 
 // queue is a queue of bytes as they are: what they mean is up to who pushes and who works.
 func (u *use) queue(name string) *queue.Queue[[]byte] {
-	return queue.New(u.pool.Client(), name, &queue.Options[[]byte]{Codec: plain{}})
+	return queue.New(u.Pool.Client(), name, &queue.Options[[]byte]{Codec: plain{}})
 }
 
 // plain is the codec of bytes as they are.

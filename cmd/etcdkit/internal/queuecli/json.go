@@ -7,16 +7,6 @@ import (
 	"github.com/etcdkit/etcdkit/queue"
 )
 
-// emit prints an object in a line.
-func (u *use) emit(v any) {
-	line, err := cli.Line(v)
-	if err != nil {
-		u.Say("%v", err) // nothing that cannot be marshalled is given to it
-		return
-	}
-	u.out.Print(line)
-}
-
 // jsonStats is what a queue holds.
 type jsonStats struct {
 	Queue       string    `json:"queue"`
@@ -67,7 +57,7 @@ func jobFacts(i queue.Info[[]byte], state string) jsonJob {
 		Worker: i.Worker, Item: value.Text, Base64: value.Base64,
 	}
 	if i.Err != nil {
-		j.Problem = plainly(i.Err.Error())
+		j.Problem = cli.Plainly(i.Err.Error())
 	}
 	return j
 }

@@ -41,7 +41,7 @@ func statsRow(s queue.Stats) []string {
 
 // list prints queues.
 func (u *use) list(ctx context.Context) error {
-	all, err := queue.Queues(ctx, u.pool.Client())
+	all, err := queue.Queues(ctx, u.Pool.Client())
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (u *use) list(ctx context.Context) error {
 			return err
 		}
 		if u.JSON {
-			u.emit(statsFacts(name, s))
+			u.Emit(statsFacts(name, s))
 			continue
 		}
 		rows = append(rows, append([]string{name}, statsRow(s)...))
@@ -62,7 +62,7 @@ func (u *use) list(ctx context.Context) error {
 	case len(rows) == 0:
 		u.Say("no queues")
 	default:
-		cli.Table(u.out, append([]string{"QUEUE"}, statsHeader...), rows)
+		cli.Table(u.Out, append([]string{"QUEUE"}, statsHeader...), rows)
 	}
 	return nil
 }

@@ -87,11 +87,11 @@ func (u *use) push(ctx context.Context, name string, items []string, o *queue.Pu
 		}
 		for _, id := range ids {
 			if u.JSON {
-				u.emit(struct {
+				u.Emit(struct {
 					ID string `json:"id"`
 				}{id})
 			} else {
-				u.out.Print(cli.Visible(id))
+				u.Out.Print(cli.Visible(id))
 			}
 		}
 		done += len(ids)

@@ -53,7 +53,7 @@ func (u *use) peek(ctx context.Context, name string, n int) error {
 			state, shown = "delayed", " by "+lasting(time.Until(j.Due))
 		}
 		if u.JSON {
-			u.emit(jobFacts(j, state))
+			u.Emit(jobFacts(j, state))
 			continue
 		}
 		rows[i] = []string{
@@ -116,7 +116,7 @@ func (u *use) dead(ctx context.Context, name string, n int) error {
 			state, why = "unreadable", "unreadable"
 		}
 		if u.JSON {
-			u.emit(jobFacts(l, state))
+			u.Emit(jobFacts(l, state))
 			continue
 		}
 		rows[i] = []string{

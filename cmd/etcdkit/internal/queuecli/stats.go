@@ -45,7 +45,7 @@ pauseReason.`,
 			}
 			err := u.watch(ctx, args[0], every, most)
 			if errors.Is(context.Cause(ctx), exit.ErrInterrupted) {
-				return errEnough
+				return cli.ErrEnough
 			}
 			return err
 		})(c, args)
@@ -63,10 +63,10 @@ func (u *use) stats(ctx context.Context, name string) error {
 		return err
 	}
 	if u.JSON {
-		u.emit(statsFacts(name, s))
+		u.Emit(statsFacts(name, s))
 		return nil
 	}
-	cli.Table(u.out, append([]string{"QUEUE"}, statsHeader...), [][]string{append([]string{name}, statsRow(s)...)})
+	cli.Table(u.Out, append([]string{"QUEUE"}, statsHeader...), [][]string{append([]string{name}, statsRow(s)...)})
 	return nil
 }
 
@@ -83,22 +83,22 @@ func (u *use) watch(ctx context.Context, name string, every time.Duration, most 
 		case err != nil && (n == 1 || ctx.Err() != nil):
 			return err
 		case err != nil:
-			u.Say("%s", plainly(err.Error()))
+			u.Say("%s", cli.Plainly(err.Error()))
 		case u.JSON:
 			facts := statsFacts(name, s)
 			facts.Time = time.Now().UTC().Truncate(time.Millisecond)
-			u.emit(facts)
+			u.Emit(facts)
 		default:
 			line := func(first string, cells []string) string {
 				return cli.Visible(fmt.Sprintf(columns, first, cells[0], cells[1], cells[2], cells[3], cells[4], cells[5], cells[6]))
 			}
 			if !headed {
-				u.out.Print(line("TIME", statsHeader))
+				u.Out.Print(line("TIME", statsHeader))
 				headed = true
 			}
-			u.out.Print(line(time.Now().Format(time.TimeOnly), statsRow(s)))
+			u.Out.Print(line(time.Now().Format(time.TimeOnly), statsRow(s)))
 		}
-		if n == most || u.out.Err() != nil {
+		if n == most || u.Out.Err() != nil {
 			return nil
 		}
 		select {

@@ -47,8 +47,8 @@ const (
 // table prints rows of which the last column is what is left of a line.
 func (u *use) table(header []string, rows [][]string) {
 	last, left := len(header)-1, wideItem
-	if u.out.Moving() {
-		left = u.out.Width()
+	if u.Out.Moving() {
+		left = u.Out.Width()
 		for i, h := range header[:last] {
 			width := utf8.RuneCountInString(h)
 			for _, row := range rows {
@@ -61,5 +61,5 @@ func (u *use) table(header []string, rows [][]string) {
 	for _, row := range rows {
 		row[last] = cut(row[last], left)
 	}
-	cli.Table(u.out, header, rows)
+	cli.Table(u.Out, header, rows)
 }

@@ -1,0 +1,2 @@
+// Package benchcli is the command line that measures a cluster: etcdkit bench.
+package benchcli

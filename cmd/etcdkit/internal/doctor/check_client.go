@@ -1,0 +1,5 @@
+package doctor
+
+import "context"
+
+func checkClient(context.Context, *Patient) []Finding { return nil }

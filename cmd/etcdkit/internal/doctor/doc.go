@@ -1,0 +1,2 @@
+// Package doctor is the command line that examines a cluster: etcdkit doctor.
+package doctor

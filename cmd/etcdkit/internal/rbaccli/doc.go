@@ -1,0 +1,2 @@
+// Package rbaccli is the command line of roles: etcdkit rbac.
+package rbaccli

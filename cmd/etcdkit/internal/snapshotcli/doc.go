@@ -1,0 +1,2 @@
+// Package snapshotcli is the command line of backups: etcdkit snapshot.
+package snapshotcli
