@@ -21,6 +21,13 @@ const maxInFlight = 8
 // errUnanswered stands for the reason when no renewal failed and none was answered.
 var errUnanswered = errors.New("renewals were sent and not answered")
 
+// Why a session ends before its window is over.
+var (
+	errRevoked      = fmt.Errorf("%w: revoked before its TTL was over", ErrLost)
+	errOtherCluster = fmt.Errorf("%w: another etcd cluster answers at the endpoints", ErrLost)
+	errRestored     = fmt.Errorf("%w: etcd's revision went back", ErrLost)
+)
+
 // renewal is the goroutine that keeps a session's lease alive, and all it remembers. Renewals overlap: each is
 // a goroutine of its own, and each answer counts from its own sending, in whatever order they arrive.
 type renewal struct {
@@ -67,6 +74,7 @@ func (r *renewal) run() {
 	for {
 		select {
 		case <-r.s.ctx.Done():
+			r.s.over()
 			r.s.log.Info("session ended", zap.Error(context.Cause(r.s.ctx)))
 			return
 		case <-r.expiry.C:
@@ -122,8 +130,10 @@ func (r *renewal) receive(answer reply) {
 		return
 	}
 	if !r.sameHistory(answer) {
+		countRenewal(notRenewed)
 		return
 	}
+	countRenewal(acknowledged)
 	if until := r.s.window.trustedUntil(answer.sent, answer.resp.TTL); int64(until) > r.s.until.Load() {
 		r.s.until.Store(int64(until))
 	}
@@ -141,8 +151,9 @@ func (r *renewal) fail(err error) {
 	if r.s.ctx.Err() != nil { // which looks at the clock: an expired lease is gone as well
 		return
 	}
+	countRenewal(notRenewed)
 	if call.LeaseGone(err) {
-		r.s.end(fmt.Errorf("%w: revoked before its TTL was over", ErrLost))
+		r.s.end(errRevoked)
 		return
 	}
 	if r.lastErr == nil {
@@ -157,7 +168,7 @@ func (r *renewal) fail(err error) {
 func (r *renewal) sameHistory(answer reply) bool {
 	h := answer.resp.ResponseHeader
 	if h.GetClusterId() != r.cluster {
-		r.s.end(fmt.Errorf("%w: another etcd cluster answers at the endpoints", ErrLost))
+		r.s.end(errOtherCluster)
 		return false
 	}
 	if h.GetRevision() >= answer.saw {
@@ -167,7 +178,7 @@ func (r *renewal) sameHistory(answer reply) bool {
 	r.s.work.Go(func() {
 		now, err := call.Revision(r.s.ctx, r.s.client)
 		if err == nil && now < answer.saw {
-			r.s.end(fmt.Errorf("%w: etcd's revision went back from %d to %d: its data was restored", ErrLost, answer.saw, now))
+			r.s.end(fmt.Errorf("%w from %d to %d: its data was restored", errRestored, answer.saw, now))
 		}
 	})
 	return true

@@ -118,6 +118,7 @@ func Open(ctx context.Context, client *clientv3.Client, opts *Options) (*Session
 	inner, end := context.WithCancelCause(context.Background())
 	s.ctx, s.end = &trusted{Context: inner, session: s}, end
 	r := newRenewal(s, sent, grant)
+	s.begun()
 	s.work.Go(r.run)
 	return s, nil
 }
