@@ -38,7 +38,7 @@ func Campaign(ctx context.Context, s *session.Session, name, value string) (*Ter
 	if turn.Within(ctx, s, prefix) {
 		return failed(ErrReentrant)
 	}
-	place, err := turn.Stand(ctx, s, prefix, turn.Share{}, value, true)
+	place, err := turn.Stand(ctx, s, prefix, turn.Share{}, value, true, nil)
 	if err != nil {
 		return failed(err)
 	}

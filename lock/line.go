@@ -47,7 +47,7 @@ func (l line) do(ctx context.Context, share turn.Share, fn func(ctx context.Cont
 // lock waits for a share.
 func (l line) lock(ctx context.Context, share turn.Share) (*Held, error) {
 	return l.take(ctx, func(sess *session.Session) (*turn.Place, error) {
-		return turn.Stand(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode(), false)
+		return turn.Stand(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode(), false, nil)
 	})
 }
 
@@ -72,7 +72,7 @@ func (l line) take(ctx context.Context, find func(*session.Session) (*turn.Place
 	for {
 		place, err := find(sess)
 		if err == nil {
-			return &Held{name: l.name, hold: turn.Own(place)}, nil
+			return &Held{name: l.name, hold: turn.Own(place, nil)}, nil
 		}
 		if ctx.Err() != nil || sess.Context().Err() == nil {
 			return nil, l.failed(err)

@@ -49,11 +49,11 @@ func (s *schedule[T]) turn(ctx context.Context) error {
 		return err
 	}
 	defer leave()
-	place, err := turn.Stand(ctx, sess, turn.Prefix(s.q.keys.driving(s.name)), turn.Share{}, whoDrives(), false)
+	place, err := turn.Stand(ctx, sess, turn.Prefix(s.q.keys.driving(s.name)), turn.Share{}, whoDrives(), false, nil)
 	if err != nil {
 		return err
 	}
-	hold := turn.Own(place)
+	hold := turn.Own(place, nil)
 	work, cancel := hold.Work(ctx)
 	defer func() {
 		cancel()

@@ -21,20 +21,35 @@ var errNotAnswered = fmt.Errorf("no answer within %v", answerMost)
 
 // Hold is a place that owns. It is safe for concurrent use.
 type Hold struct {
-	place *Place
-	ctx   *owned
-	end   context.CancelCauseFunc
-	slots slots
+	place   *Place
+	witness Witness // nil for none
+	ctx     *owned
+	end     context.CancelCauseFunc
+	slots   slots
 
 	standing func() bool   // keeps the context's end from ending what the place uses; false if it has
 	leaving  atomic.Bool   // somebody releases
 	released chan struct{} // closed when etcd has answered the release
+	handed   bool          // the release has made another place the owner; read after released
 	result   error         // of the release; read after released
 }
 
-// Own makes a hold of a place whose turn has come.
-func Own(p *Place) *Hold {
-	h := &Hold{place: p, released: make(chan struct{}), slots: slots{claiming: make(chan struct{}, 1)}}
+// End is how a hold has ended.
+type End int
+
+// The ways in which a hold ends.
+const (
+	Released    End = iota // given back by its owner
+	Transferred            // handed over by its owner
+	Lost                   // it may not have been its owner's any more when it ended
+)
+
+// Witness is told, once, how a hold has ended: when it is lost, or else when it is known what became of its release.
+type Witness interface{ Ended(how End) }
+
+// Own makes a hold of a place whose turn has come. The witness may be nil.
+func Own(p *Place, w Witness) *Hold {
+	h := &Hold{place: p, witness: w, released: make(chan struct{}), slots: slots{claiming: make(chan struct{}, 1)}}
 	inner, end := context.WithCancelCause(p.sess.Context())
 	h.ctx, h.end = &owned{Context: inner, hold: h, end: end}, end
 	if p.seat != nil {
@@ -42,7 +57,7 @@ func Own(p *Place) *Hold {
 	} else {
 		p.leaves = append(p.leaves, p.watchOwn(h.lose))
 	}
-	h.standing = context.AfterFunc(inner, p.standUp)
+	h.standing = context.AfterFunc(inner, h.fall)
 	return h
 }
 
@@ -97,10 +112,34 @@ func (h *Hold) leave() (settle func(error)) {
 		if h.result = result; lost != errReleased { //nolint:errorlint // the very cause that was set
 			h.result = lost
 		}
+		if stand {
+			h.testify()
+		}
 		close(h.released)
 		if stand {
 			h.place.standUp()
 		}
+	}
+}
+
+// fall ends what the place uses once the hold has ended without its owner.
+func (h *Hold) fall() {
+	if h.witness != nil {
+		h.witness.Ended(Lost)
+	}
+	h.place.standUp()
+}
+
+// testify tells the witness what came of a release.
+func (h *Hold) testify() {
+	switch {
+	case h.witness == nil:
+	case errors.Is(h.result, fence.ErrLost):
+		h.witness.Ended(Lost)
+	case h.handed:
+		h.witness.Ended(Transferred)
+	default:
+		h.witness.Ended(Released)
 	}
 }
 

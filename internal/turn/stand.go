@@ -18,14 +18,18 @@ const settledAfter = 5 * time.Second
 
 // Stand puts a place in line and returns when it owns. ctx bounds it, and the session's end does. On any error nothing stays in
 // line. If its key is deleted while it waits, by an owner that hands over past it or by somebody else, it comes again, at the
-// end of the line. Transfers says that there may be such owners.
-func Stand(ctx context.Context, sess *session.Session, prefix string, share Share, value string, transfers bool) (*Place, error) {
+// end of the line. Transfers says that there may be such owners. Waiting, if it is not nil, is called whenever the place has entered
+// and does not own at once.
+func Stand(ctx context.Context, sess *session.Session, prefix string, share Share, value string, transfers bool, waiting func(*Place)) (*Place, error) {
 	waits := again.Backoff()
 	for {
 		since := time.Now()
 		p, err := Join(ctx, sess, prefix, share, value)
 		if err != nil {
 			return nil, err
+		}
+		if waiting != nil && !p.first {
+			waiting(p)
 		}
 		if err = p.Wait(ctx); err == nil && transfers {
 			err = p.confirm(ctx)

@@ -83,6 +83,7 @@ func (h *Hold) Transfer(ctx context.Context, choose func(line []*mvccpb.KeyValue
 	}
 	h.beside(func(life context.Context) (left error) {
 		left, handed = h.place.transfer(life, ahead, to)
+		h.handed = left == nil && handed == nil
 		return left
 	}, settle)
 	select {
