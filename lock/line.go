@@ -27,6 +27,7 @@ var (
 type line struct {
 	source session.Source
 	name   string
+	kind   kind
 }
 
 // do runs fn while holding a share.
@@ -46,33 +47,38 @@ func (l line) do(ctx context.Context, share turn.Share, fn func(ctx context.Cont
 
 // lock waits for a share.
 func (l line) lock(ctx context.Context, share turn.Share) (*Held, error) {
-	return l.take(ctx, func(sess *session.Session) (*turn.Place, error) {
-		return turn.Stand(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode(), false, nil)
+	ctx, asking := l.ask(ctx)
+	held, err := l.take(ctx, func(ctx context.Context, sess *session.Session) (*turn.Place, error) {
+		return turn.Stand(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode(), false, asking.waits(ctx))
 	})
+	asking.answered(ctx, held, err)
+	return held, err
 }
 
 // try takes a share if it need not wait.
 func (l line) try(ctx context.Context, share turn.Share) (*Held, error) {
-	held, err := l.take(ctx, func(sess *session.Session) (*turn.Place, error) {
+	ctx, asking := l.ask(ctx)
+	held, err := l.take(ctx, func(ctx context.Context, sess *session.Session) (*turn.Place, error) {
 		return turn.Try(ctx, sess, turn.Prefix(l.name), share, newOwner(ctx).encode())
 	})
 	if errors.Is(err, turn.ErrTaken) {
-		return nil, l.failed(ErrLocked)
+		held, err = nil, l.failed(ErrLocked)
 	}
+	asking.answered(ctx, held, err)
 	return held, err
 }
 
 // take holds the place that is found through a session, and looks for another if the session is lost meanwhile and the source
 // has a next one. Nothing was owned, so nothing is repaired that must not be.
-func (l line) take(ctx context.Context, find func(*session.Session) (*turn.Place, error)) (*Held, error) {
+func (l line) take(ctx context.Context, find func(context.Context, *session.Session) (*turn.Place, error)) (*Held, error) {
 	sess, err := l.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for {
-		place, err := find(sess)
+		place, err := find(ctx, sess)
 		if err == nil {
-			return &Held{name: l.name, hold: turn.Own(place, nil)}, nil
+			return &Held{name: l.name, hold: turn.Own(place, l.kind.begin(ctx))}, nil
 		}
 		if ctx.Err() != nil || sess.Context().Err() == nil {
 			return nil, l.failed(err)

@@ -80,8 +80,10 @@ func (m Multi) acquire(ctx context.Context, lock func(Mutex, context.Context) (*
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("lock: %w", context.Cause(ctx))
 	}
+	asking := mutex.measure(ctx)
 	sess, err := m.source.Live(ctx)
 	if err != nil {
+		asking.answered(ctx, nil, err) // for the first name; from here on each is measured by itself
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	h := &MultiHeld{held: make([]*Held, len(m.names))}

@@ -23,7 +23,7 @@ type Mutex struct {
 // characters are refused by the methods. "orders/42" is another lock than "orders", and neither blocks the
 // other; towards etcd's own concurrency.Mutex it does, because that counts everything below the name.
 func NewMutex(source session.Source, name string) Mutex {
-	return Mutex{line: line{source, name}}
+	return Mutex{line: line{source, name, mutex}}
 }
 
 // Do runs fn while holding the lock. fn's context is ctx, ended also when the lock is lost, with [fence.ErrLost]

@@ -14,7 +14,7 @@ type RWMutex struct{ line line }
 
 // NewRWMutex returns the lock of a name, with sessions from source, as [NewMutex] does.
 func NewRWMutex(source session.Source, name string) RWMutex {
-	return RWMutex{line: line{source, name}}
+	return RWMutex{line: line{source, name, writer}}
 }
 
 // Writer returns the lock to write under.
@@ -23,5 +23,7 @@ func (m RWMutex) Writer() Mutex { return Mutex{line: m.line} }
 // Reader returns the lock to read under, together with other readers. Its TryLock returns [ErrLocked] if a writer holds the
 // lock or waits for it.
 func (m RWMutex) Reader() Mutex {
-	return Mutex{line: m.line, share: turn.Share{Size: turn.Unlimited, Weight: 1}}
+	read := m.line
+	read.kind = reader
+	return Mutex{line: read, share: turn.Share{Size: turn.Unlimited, Weight: 1}}
 }

@@ -27,7 +27,7 @@ type Semaphore struct {
 // NewSemaphore returns the semaphore of a name with size permits, 1 to 10,000, and sessions from source as [NewMutex] takes
 // them. It does no I/O; the methods refuse a size out of range.
 func NewSemaphore(source session.Source, name string, size int) Semaphore {
-	return Semaphore{line: line{source, name}, size: size}
+	return Semaphore{line: line{source, name, semaphore}, size: size}
 }
 
 // Do runs fn while holding weight permits, as [Mutex.Do] does with the lock.
