@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/etcdkit/etcdkit/internal/names"
 	"github.com/etcdkit/etcdkit/internal/turn"
 	"github.com/etcdkit/etcdkit/session"
@@ -27,6 +29,18 @@ func Campaign(ctx context.Context, s *session.Session, name, value string) (*Ter
 	if err := names.Opaque("election", name); err != nil {
 		return nil, fmt.Errorf("election: %w", err)
 	}
+	stands(name)
+	defer withdraws(name)
+	ctx, span := scope.Start(ctx, "campaign", trace.SpanKindInternal)
+	term, err := campaign(ctx, s, name, value)
+	if span.IsRecording() {
+		traced(ctx, span, name, term, err)
+	}
+	return term, err
+}
+
+// campaign is Campaign, within its span.
+func campaign(ctx context.Context, s *session.Session, name, value string) (*Term, error) {
 	failed := func(err error) (*Term, error) { return nil, fmt.Errorf("election %q: %w", name, err) }
 	if ctx.Err() != nil {
 		return failed(context.Cause(ctx))

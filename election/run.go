@@ -82,6 +82,8 @@ func Run(ctx context.Context, client *clientv3.Client, name, value string, opts 
 	if err := opts.Validate(); err != nil {
 		return err
 	}
+	stands(name) // also between terms, and while there is no session to stand with
+	defer withdraws(name)
 	r := newRunner(client, name, value, opts, lead)
 	waits := r.opts.Retry.Backoff()
 	for {

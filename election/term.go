@@ -24,7 +24,8 @@ type Term struct {
 }
 
 func newTerm(s *session.Session, name string, place *turn.Place) *Term {
-	t := &Term{name: name, sess: s, hold: turn.Own(place, nil), writing: make(chan struct{}, 1)}
+	t := &Term{name: name, sess: s, writing: make(chan struct{}, 1)}
+	t.begin(place)
 	t.written = int64(t.Guard().Token)
 	t.writing <- struct{}{}
 	return t
