@@ -32,7 +32,7 @@ func (s *Store) WaitApplied(ctx context.Context, key string, revision int64) ([]
 		return nil, err
 	}
 	in := newInbox()
-	f := follow.Attach(s.client, follow.Prefix(l.reports()), teller{in, false})
+	f := follow.Attach(s.client, follow.Prefix(l.reports()).For(follow.Config), teller{in, false})
 	defer f.Close()
 	if err := f.Reached(ctx, now); err != nil {
 		return nil, fmt.Errorf("config %q: %w", key, err)

@@ -155,7 +155,7 @@ func (p *Provider) Watch(callback func(event any, err error)) error {
 	if p.tree {
 		of = follow.Prefix(p.key)
 	}
-	w.follower = follow.Attach(p.client, of, w.inbox)
+	w.follower = follow.Attach(p.client, of.For(follow.Config), w.inbox)
 	p.watch = w
 	go w.run()
 	return nil

@@ -92,9 +92,9 @@ func newLookout(client *clientv3.Client, l layout, id string, since int64) *look
 // look calls turn when something is new, when it was poked, and at the time that turn asked for last, until turn says that it is enough
 // or ctx ends.
 func (o *lookout) look(ctx context.Context, turn func(now time.Time) (again time.Time, enough bool, err error)) error {
-	rollout := follow.Attach(o.client, follow.Prefix(o.layout.rolloutAndReports()), teller{o.inbox, false})
+	rollout := follow.Attach(o.client, follow.Prefix(o.layout.rolloutAndReports()).For(follow.Config), teller{o.inbox, false})
 	defer rollout.Close()
-	key := follow.Attach(o.client, follow.Keys(o.layout.key), teller{o.inbox, true})
+	key := follow.Attach(o.client, follow.Keys(o.layout.key).For(follow.Config), teller{o.inbox, true})
 	defer key.Close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

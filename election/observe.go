@@ -71,7 +71,7 @@ func Observe(ctx context.Context, client *clientv3.Client, name string) iter.Seq
 			return
 		}
 		o := newObserver(name)
-		f := follow.Attach(client, follow.Prefix(o.prefix), o)
+		f := follow.Attach(client, follow.Prefix(o.prefix).For(follow.Election), o)
 		defer f.Close()
 		for s := range o.seen.Seq(ctx) {
 			if s.known && !yield(s.leader, s.err) {

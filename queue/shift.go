@@ -121,7 +121,7 @@ func (t *trade) begin(ctx context.Context, s *session.Session) (*shift, error) {
 // run works until ctx ends, then drains; or until the session is lost. It returns when every handler has returned.
 func (s *shift) run(ctx context.Context) error {
 	var desk, hands sync.WaitGroup
-	s.tail = follow.Attach(s.client, follow.Prefix(s.keys.line()).Tail(), (*tailing)(s))
+	s.tail = follow.Attach(s.client, follow.Prefix(s.keys.line()).Tail().For(follow.Queue), (*tailing)(s))
 	working, stop := context.WithCancel(s.life)
 	context.AfterFunc(s.life, func() { s.each(func(c *claim) { c.end(context.Cause(s.life)) }) })
 	desk.Go(func() { s.loading(s.life) })

@@ -45,7 +45,7 @@ func (t *Topic[T]) Subscribe(ctx context.Context, after Position) iter.Seq2[Mess
 			return
 		}
 		s := subscription[T]{topic: t, at: after, yield: yield, news: newTopicNews()}
-		s.tail = follow.Attach(t.client, follow.Prefix(t.keys.messages()).Tail(), s.news)
+		s.tail = follow.Attach(t.client, follow.Prefix(t.keys.messages()).Tail().For(follow.Queue), s.news)
 		defer s.tail.Close()
 		if err := s.run(ctx); err != nil && !errors.Is(err, errEnough) && ctx.Err() == nil {
 			yield(Message[T]{}, fmt.Errorf("topic %q: %w", t.name, err))

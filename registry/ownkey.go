@@ -180,7 +180,7 @@ func (o *ownKey) open(life context.Context, client *clientv3.Client, key string,
 	o.mu.Lock()
 	o.asked = o.known
 	o.mu.Unlock()
-	f := follow.Attach(client, follow.Keys(key), o)
+	f := follow.Attach(client, follow.Keys(key).For(follow.Registry), o)
 	o.mu.Lock()
 	o.follower = f
 	known := o.known

@@ -23,7 +23,7 @@ func (s *sessions) keepAway(p *place) {
 // clear deletes the key whenever it is seen on the lease. Unless it may come late it is done when the key is not there.
 func (s *sessions) clear(ctx context.Context, p *place) {
 	own := newOwnKey()
-	f := follow.Attach(s.client, follow.Keys(s.key), own)
+	f := follow.Attach(s.client, follow.Keys(s.key).For(follow.Registry), own)
 	defer f.Close()
 	waits := retry.Policy{}.Backoff()
 	for {

@@ -102,7 +102,7 @@ func acquire(key serviceKey, chain decoders) (*service, error) {
 	s.life, s.end = context.WithCancel(context.Background())
 	s.roster = newRoster(s.life, key, slices.Clone(chain))
 	seed := s.roster.cell.Ptr() // before anything newer is heard, which is yet to be copied
-	s.follower = follow.Attach(key.client, follow.Prefix(key.prefix), s.roster)
+	s.follower = follow.Attach(key.client, follow.Prefix(key.prefix).For(follow.Registry), s.roster)
 	s.work.Go(s.roster.mind)
 	if s.copy != nil {
 		s.work.Go(func() { s.copy.keep(s.life, s.roster.cell, seed, s.follower) })

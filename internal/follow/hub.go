@@ -16,7 +16,7 @@ import (
 // hubs holds the hub of every client that has a view.
 var hubs = struct {
 	sync.Mutex
-	of   map[*clientv3.Client]*hub // guarded by Mutex, as are every hub's views and questions, and every view's refs
+	of   map[*clientv3.Client]*hub // guarded by Mutex, as are every hub's views and questions, and every view's refs and users
 	made int                       // how many there have been
 }{of: map[*clientv3.Client]*hub{}}
 
@@ -42,16 +42,17 @@ type question struct {
 
 // Follower is one observer's hold on a view. Make one with [Attach].
 type Follower struct {
-	view *view
-	obs  Observer
-	once sync.Once
+	view   *view
+	recipe Recipe
+	obs    Observer
+	once   sync.Once
 }
 
 // Attach has obs told of everything in rng, through client: the current state once it is known, and then each
 // change. It does not wait. Close the follower to stop.
 func Attach(client *clientv3.Client, rng Range, obs Observer) *Follower {
 	v := acquire(client, rng)
-	f := &Follower{view: v, obs: obs}
+	f := &Follower{view: v, recipe: rng.recipe, obs: obs}
 	v.commands <- command{join: f}
 	return f
 }
@@ -102,7 +103,7 @@ func (f *Follower) forget(m *mark) {
 func (f *Follower) Close() {
 	f.once.Do(func() {
 		f.view.commands <- command{leave: f} // taken between two calls of the observer
-		release(f.view)
+		release(f.view, f.recipe)
 	})
 }
 
@@ -132,13 +133,15 @@ func acquire(client *clientv3.Client, rng Range) *view {
 		go v.run()
 	}
 	v.refs++
+	v.users[rng.recipe]++
 	return v
 }
 
 // release drops a reference; the last one ends the view, and the last view its hub.
-func release(v *view) {
+func release(v *view, recipe Recipe) {
 	hubs.Lock()
 	v.refs--
+	v.users[recipe]--
 	last := v.refs == 0
 	lastView := false
 	if last {

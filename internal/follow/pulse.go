@@ -191,6 +191,19 @@ func (p *pulse) why() error {
 	return p.trouble
 }
 
+// lag is for how long a view, which was opened at a time, cannot be said to be current; 0 while it is live.
+func (p *pulse) lag(now, opened time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.trouble == nil:
+		return 0
+	case p.proven.IsZero():
+		return now.Sub(opened)
+	}
+	return now.Sub(p.proven)
+}
+
 func (p *pulse) status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

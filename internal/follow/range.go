@@ -15,6 +15,7 @@ type Range struct {
 	whole     bool     // what several watches bring is put in one order
 	deletions bool
 	tail      bool // nothing is read and nothing held
+	recipe    Recipe
 }
 
 // Prefix covers every key that starts with prefix, which must not be empty.
@@ -38,7 +39,7 @@ func Keys(keys ...string) Range {
 // With covers these keys, too, and all of it as one whole, as [Prefixes] does.
 func (r Range) With(keys ...string) Range {
 	whole := cover(r.prefixes, slices.Concat(r.keys, keys))
-	whole.deletions = r.deletions
+	whole.deletions, whole.recipe = r.deletions, r.recipe
 	if r.tail {
 		return whole.Tail()
 	}

@@ -27,9 +27,11 @@ const settledAfter = 5 * time.Second
 
 // view is a synced copy of one range. Its goroutine owns all the fields below the line.
 type view struct {
-	hub  *hub
-	rng  Range
-	refs int // guarded by hubs
+	hub   *hub
+	rng   Range
+	refs  int       // guarded by hubs
+	users users     // guarded by hubs
+	since time.Time // when it was opened
 
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -48,6 +50,7 @@ type view struct {
 	lastRead   int64 // revision of the last read
 	cluster    uint64
 	generation int64
+	ended      error // why it was last no longer live
 
 	stream     int64         // number of the stream that the next watches are opened on
 	opened     chan *attempt // attempts that etcd has answered
@@ -82,7 +85,7 @@ func (m *mark) met() <-chan struct{} {
 
 func newView(h *hub, rng Range) *view {
 	v := &view{
-		hub: h, rng: rng,
+		hub: h, rng: rng, since: time.Now(),
 		done:       make(chan struct{}),
 		commands:   make(chan command),
 		silent:     make(chan struct{}, 1),
@@ -137,6 +140,7 @@ func (v *view) follow() error {
 	}
 	v.resync(r, heard, a.stream)
 	err = v.receive(a, r.revision)
+	v.ended = err
 	v.disconnect(a, err)
 	return err
 }
@@ -254,15 +258,21 @@ func await[T any](v *view, c <-chan T) T {
 // resync makes what was read the content and hands on the difference. heard is what followers knew of when the read was
 // sent.
 func (v *view) resync(r *reading, heard, stream int64) {
-	if v.synced && v.replaced(r, heard) {
-		v.generation++
-		v.heard.Forget(heard) // that was another history's
+	why := opened
+	if v.synced {
+		replaced := v.replaced(r, heard)
+		if replaced {
+			v.generation++
+			v.heard.Forget(heard) // that was another history's
+		}
+		why = v.reason(replaced)
 	}
 	diff := v.content.replace(r.entries)
 	first := !v.synced
 	v.synced, v.revision, v.lastRead, v.cluster = true, r.revision, r.revision, r.cluster
 	v.supersede()
 	v.pulse.readAt(r.sent, r.revision, stream)
+	v.countResync(why)
 	for _, f := range v.followers {
 		if first {
 			f.obs.Changed(v.everything())

@@ -82,7 +82,7 @@ func useLine(client *clientv3.Client, prefix string) *line {
 	if l == nil {
 		l = &line{id: id, tokens: map[string]int64{}, seats: map[string]*seat{}, unseen: map[string]*seat{}}
 		lines.open[id] = l
-		l.follower = follow.Attach(client, follow.Prefix(prefix), l)
+		l.follower = follow.Attach(client, follow.Prefix(prefix).For(follow.Lock), l)
 	}
 	l.uses++
 	if l.idle != nil {

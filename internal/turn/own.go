@@ -40,7 +40,7 @@ func (o *ownKey) open() {
 	if o.over {
 		return
 	}
-	o.follower = follow.Attach(o.place.sess.Client(), follow.Keys(o.place.key), o)
+	o.follower = follow.Attach(o.place.sess.Client(), follow.Keys(o.place.key).For(follow.Lock), o)
 	o.follower.Heard(o.place.token)
 }
 

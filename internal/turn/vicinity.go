@@ -55,7 +55,7 @@ func (p *Place) vicinity(others []member) *vicinity {
 		client: p.sess.Client(), own: p.key, keys: keys,
 		there: map[string]int64{}, deleted: map[string]int64{},
 	}
-	v.follower = follow.Attach(v.client, follow.Keys(keys...).Deletions(), v)
+	v.follower = follow.Attach(v.client, follow.Keys(keys...).Deletions().For(follow.Lock), v)
 	p.near = append(p.near, v)
 	return v
 }
