@@ -57,6 +57,7 @@ type announcer struct {
 	leases     []int64 // of the sessions that were joined, the current one last
 	value      string  // the last one written
 	at         int64   // the revision of the key as it was written; 0 if it has none
+	gone       bool    // it was found missing, and is yet to be put back
 	revision   int64   // of the last write, which may have deleted it
 	known      int64   // what was sighted at an earlier revision is old news
 	generation int64

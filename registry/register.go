@@ -86,10 +86,11 @@ func (o *Options) ttl() time.Duration {
 
 // Registration is one instance that is announced until it is closed. It is safe for concurrent use.
 type Registration struct {
-	key    string
-	life   context.Context // ends with Close
-	end    context.CancelFunc
-	status atomic.Pointer[status]
+	service string
+	key     string
+	life    context.Context // ends with Close
+	end     context.CancelFunc
+	status  atomic.Pointer[status]
 
 	editing   chan struct{} // holds one token: whoever has it may make the next wish
 	wishes    *wishes
@@ -146,6 +147,7 @@ func Register(ctx context.Context, client *clientv3.Client, instance Instance, o
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	r := &Registration{
+		service: instance.Service,
 		key:     prefix + instance.ID,
 		editing: make(chan struct{}, 1),
 		wishes:  newWishes(first, opts.HideUnready),
@@ -166,6 +168,7 @@ func Register(ctx context.Context, client *clientv3.Client, instance Instance, o
 		r.lessor.release()
 		return nil, r.failed(err)
 	}
+	registrations.Add(r)
 	go r.own.run(r.life, client, r.key, r.lessor.attaching)
 	go r.announcer.run()
 	if len(checks) > 0 {
@@ -275,6 +278,7 @@ func (r *Registration) Revision() int64 { return r.status.Load().revision }
 // that share its session.
 func (r *Registration) Close(ctx context.Context) error {
 	r.once.Do(func() {
+		registrations.Remove(r)
 		r.end()
 		<-r.done
 		if err := r.announcer.leave(ctx); err != nil {

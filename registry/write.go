@@ -63,7 +63,7 @@ func (a *announcer) write(ctx context.Context, value string, takeOver bool) erro
 				a.wrote(value, a.known)
 				return nil
 			}
-			expected = 0
+			expected, a.gone = 0, a.gone || a.at != 0
 			continue
 		}
 		switch fateOf(kvs[0], value, a.leases) {
@@ -111,6 +111,10 @@ func (a *announcer) exchange(ctx context.Context, value string, expected int64) 
 
 // wrote notes what the key is since a revision.
 func (a *announcer) wrote(value string, revision int64) {
+	if a.gone && value != absent {
+		countReturn(a.r.service)
+	}
+	a.gone = false
 	a.value = value
 	switch {
 	case value != absent:
