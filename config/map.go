@@ -65,7 +65,7 @@ func OpenMap[T any](ctx context.Context, client *clientv3.Client, prefix string,
 		return nil, m.failed(err)
 	}
 	m.life, m.cancel = context.WithCancel(context.Background())
-	m.follower = follow.Attach(client, follow.Prefix(prefix+"/"), m.inbox)
+	m.follower = follow.Attach(client, follow.Prefix(prefix+"/").For(follow.Config), m.inbox)
 	go m.run()
 	if err := m.ready(ctx); err != nil {
 		// Not Close: a Validate that hangs must not hold up a caller whose time is over.
@@ -73,6 +73,7 @@ func OpenMap[T any](ctx context.Context, client *clientv3.Client, prefix string,
 		m.cancel()
 		return nil, err
 	}
+	inForce.Add(m)
 	return m, nil
 }
 
@@ -273,6 +274,7 @@ func (m *Map[T]) Err() error { return m.why(m.current.Ptr()) }
 // returning the last good documents. Close is idempotent.
 func (m *Map[T]) Close() {
 	m.once.Do(func() {
+		inForce.Remove(m)
 		m.cancel() // before the view ends, so that who waits for it knows why
 		m.follower.Close()
 		<-m.done

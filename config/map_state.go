@@ -27,11 +27,12 @@ type mapState[T any] struct {
 	revision   int64
 	generation int64
 
-	serial int64 // of the page that this accounts for, and its number
-	number int64
-	bad    error // names the documents that were refused; nil if there are none
-	cut    error // why the keys are not followed at present
-	err    error // what Err says
+	serial  int64 // of the page that this accounts for, and its number
+	number  int64
+	refused int   // how many documents are
+	bad     error // names them; nil if there are none
+	cut     error // why the keys are not followed at present
+	err     error // what Err says
 }
 
 // mapRefusal is why the newest document of a key is not taken.
@@ -65,7 +66,7 @@ func (j *mapJudge[T]) next(life context.Context, s *mapState[T], p mapMail) (map
 			}
 		}
 		n.entries = mergeEntries(s.entries, edits)
-		n.bad = j.bad()
+		n.refused, n.bad = len(j.refused), j.bad()
 	}
 	n.err = j.why(&n)
 	return n, true
@@ -88,6 +89,7 @@ func (j *mapJudge[T]) edit(list []*MapEntry[T], name string, p mapMail) (mapEdit
 		}
 		j.refused[name] = r
 		j.log.Warn("document not taken", zap.Error(r.line(name)))
+		countRejected(j.prefix)
 		return mapEdit[T]{}, false
 	}
 	if hurt {

@@ -96,21 +96,23 @@ func (v *Value[T]) start(ctx context.Context, client *clientv3.Client, at layout
 	life, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
 	onDisk := v.current.Ptr().entries // before anything newer is heard, which is yet to be copied
-	v.following = follow.Attach(client, rng, listener{v.ear, &v.ear.keys})
+	v.following = follow.Attach(client, rng.For(follow.Config), listener{v.ear, &v.ear.keys})
 	v.work.Go(func() { v.run(life) })
 	if v.copy != nil {
 		v.work.Go(func() { v.keep(life, onDisk) })
 	}
 	if r := v.speech.reporter; r != nil {
-		v.rollouts = follow.Attach(client, follow.Prefix(at.rollout()), listener{v.ear, &v.ear.rollout})
+		v.rollouts = follow.Attach(client, follow.Prefix(at.rollout()).For(follow.Config), listener{v.ear, &v.ear.rollout})
 		go r.run(life)
 	}
 	err := v.ready(ctx)
 	if err != nil {
 		// Not Close: a Validate that hangs must not hold up a caller whose time is over.
 		v.stop(ctx)
+		return err
 	}
-	return err
+	inForce.Add(v)
+	return nil
 }
 
 // prepare makes what does not need etcd.
@@ -174,7 +176,7 @@ func (v *Value[T]) apply(h heard) {
 	}
 }
 
-// note logs what a step changes.
+// note logs what a step changes, and counts what was refused.
 func (v *Value[T]) note(old, s *state[T]) {
 	switch {
 	case s.serial == old.serial:
@@ -184,6 +186,9 @@ func (v *Value[T]) note(old, s *state[T]) {
 		v.log.Info("config taken", zap.Int64("revision", s.revision))
 	default:
 		v.log.Warn("config not taken", zap.Error(s.doubt))
+		if errors.Is(s.doubt, ErrRefused) {
+			countRejected(v.name)
+		}
 	}
 	switch {
 	case errors.Is(old.cut, errUnread):
@@ -236,6 +241,7 @@ func (v *Value[T]) Err() error { return v.why(v.current.Ptr()) }
 // last good value. With an Identity it says goodbye, for a second at the most. Close is idempotent.
 func (v *Value[T]) Close() {
 	v.once.Do(func() {
+		inForce.Remove(v)
 		v.stop(context.Background())
 		v.work.Wait()
 		s := v.current.Get()
