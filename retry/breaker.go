@@ -89,6 +89,7 @@ type Breaker struct {
 	newest  int64  // number of the slot that counts now, by time
 	probing bool   // half-open, and a call is under way
 	reason  string // why it opened
+	shown   bool   // it has been open, and metrics know of it
 }
 
 // tally is what a part of the window has seen.
@@ -246,6 +247,9 @@ func (b *Breaker) enter(s BreakerState, now time.Time) {
 	b.epoch++
 	b.running, b.newest, b.probing = 0, 0, false
 	b.slots = [breakerSlots]tally{}
+	if s == BreakerOpen && !b.shown {
+		b.show()
+	}
 }
 
 // slot is the part of the window that counts now.
