@@ -181,7 +181,10 @@ func (b *bulk) drop(match func(*conn) bool) {
 
 // drain closes a retired connection when its calls have ended, however long fn takes.
 func (b *bulk) drain(c *conn) {
+	d := drained{c, bulkClass}
+	b.pool.draining.Add(d)
 	b.pool.work.Go(func() {
+		defer b.pool.draining.Remove(d)
 		if err := c.close(b.pool.patience); err != nil {
 			b.pool.cfg.Logger.Warn("a connection of Do was not closed well", zap.Error(err))
 		}

@@ -14,6 +14,7 @@ var _ grpc.ClientConnInterface = (*class)(nil)
 // they are built on a class instead of a connection: so the connection can be replaced under their hands, and what clientv3
 // does when a connection breaks (a watch goes on after the last event it saw) is all that anybody notices.
 type class struct {
+	name   string
 	health *health // learns from the streams
 
 	mu      sync.Mutex // guards what is below

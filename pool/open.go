@@ -48,6 +48,7 @@ func Open(ctx context.Context, cfg Config) (*Pool, error) {
 	if p.cfg.IdleTimeout > 0 || p.cfg.MaxLifetime > 0 || p.material != nil {
 		p.work.Go(p.upkeep)
 	}
+	pools.Add(p)
 	return p, nil
 }
 

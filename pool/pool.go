@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
+	"github.com/etcdkit/etcdkit/internal/telemetry"
 	"github.com/etcdkit/etcdkit/retry"
 )
 
@@ -52,6 +53,8 @@ type Pool struct {
 	lease  class
 	watch  class
 	bulk   bulk
+
+	draining telemetry.Live[drained]
 
 	life context.Context
 	end  context.CancelFunc
@@ -94,6 +97,7 @@ func newPool(cfg Config) (*Pool, error) {
 	p.client = client
 	p.tokens = newTokens(p.cfg, authenticateBy(client))
 	p.bulk.pool = p
+	p.unary.name, p.lease.name, p.watch.name = unaryClass, leaseClass, watchClass
 	for _, cl := range [...]*class{&p.unary, &p.lease, &p.watch} {
 		c, err := p.connect()
 		if err != nil {
@@ -212,6 +216,7 @@ func (p *Pool) Close(ctx context.Context) error {
 
 // shut closes everything that there is.
 func (p *Pool) shut(ctx context.Context) error {
+	pools.Remove(p)
 	stop := context.AfterFunc(ctx, p.cut)
 	defer func() { stop(); p.cut() }()
 	closing := p.bulk.shut()

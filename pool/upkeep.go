@@ -64,14 +64,17 @@ func (p *Pool) replaceOne(cl *class) bool {
 		next.discard()
 		return false
 	}
-	p.drain(cl.replace(next))
+	p.drain(cl.replace(next), cl.name)
 	p.health.tell(next) // one may have been left out meanwhile
 	return true
 }
 
 // drain closes a retired connection when its calls have ended.
-func (p *Pool) drain(c *conn) {
+func (p *Pool) drain(c *conn, class string) {
+	d := drained{c, class}
+	p.draining.Add(d)
 	p.work.Go(func() {
+		defer p.draining.Remove(d)
 		ctx, cancel := context.WithTimeout(p.patience, drainWithin)
 		defer cancel()
 		if err := c.close(ctx); err != nil {
