@@ -35,7 +35,7 @@ func countReturn(service string) {
 // population is how many instances there are of each state.
 type population [len(stateNames)]int
 
-func (p *population) sum() (n int) {
+func (p population) sum() (n int) {
 	for _, of := range p {
 		n += of
 	}
