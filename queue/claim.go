@@ -81,6 +81,7 @@ type claim struct {
 	end     context.CancelCauseFunc
 
 	settling bool          // guarded by shift.mu
+	ending   outcome       // guarded by shift.mu: how, while it is settling
 	robbed   bool          // guarded by shift.mu: the claim is gone without its job
 	resets   int           // of the shift, when it was claimed
 	settled  chan struct{} // closed when it is known what has become of it
@@ -118,10 +119,14 @@ func (c *claim) id() string {
 func (c *claim) lose(why error) {
 	c.end(why)
 	c.shift.mu.Lock()
-	defer c.shift.mu.Unlock()
-	if !c.settling {
+	first := !c.settling
+	if first {
 		c.settling = true
 		c.finish(why)
+	}
+	c.shift.mu.Unlock()
+	if first && c.shift.life.Err() == nil {
+		c.shift.settled(endLost, why)
 	}
 }
 
@@ -130,7 +135,9 @@ func (c *claim) finish(result error) {
 	if c.shift.active[c.path] == c {
 		delete(c.shift.active, c.path)
 	}
-	c.result = result
+	if c.result = result; result != nil {
+		c.ending = endLost
+	}
 	close(c.settled)
 }
 

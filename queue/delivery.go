@@ -75,8 +75,8 @@ func (d *Delivery[T]) Nack(ctx context.Context, after time.Duration) error {
 	return c.await(ctx)
 }
 
-// deliver decodes a job's item and calls the handler.
-func (q *Queue[T]) deliver(c *claim, handle func(ctx context.Context, d *Delivery[T]) error) (err error) {
+// deliver decodes a job's item and calls the handler. ctx is the claim's, and that of a span.
+func (q *Queue[T]) deliver(ctx context.Context, c *claim, handle func(ctx context.Context, d *Delivery[T]) error) (err error) {
 	d := &Delivery[T]{
 		ID: c.id(), Key: c.record.Key, Priority: c.place.priority, Attempt: c.attempt, Pushed: c.record.Pushed, LastErr: c.record.Err, claim: c,
 	}
@@ -86,9 +86,9 @@ func (q *Queue[T]) deliver(c *claim, handle func(ctx context.Context, d *Deliver
 	if d.Item, err = q.opts.Codec.Decode(c.record.Item); err != nil {
 		return retry.Permanent(fmt.Errorf("item not decoded: %w", err))
 	}
-	d.ctx = c.ctx
+	d.ctx = ctx
 	if t := c.shift.opts.Timeout; t > 0 {
-		inner, cancel := context.WithTimeout(c.ctx, t)
+		inner, cancel := context.WithTimeout(ctx, t)
 		defer cancel()
 		d.ctx = &owned{inner, c.shift, c.end}
 	}

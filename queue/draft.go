@@ -8,8 +8,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/etcdkit/etcdkit/codec"
 	"github.com/etcdkit/etcdkit/internal/names"
@@ -76,16 +74,6 @@ func checkName(field, name string, rule func(kind, name string) error) error {
 		return fmt.Errorf("PushOptions.%s must have at most %d bytes, but has %d", field, longestName, len(name))
 	}
 	return rule("PushOptions."+field, name)
-}
-
-// traceparent is the trace that ctx belongs to, or "".
-func traceparent(ctx context.Context) string {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return ""
-	}
-	carrier := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, carrier)
-	return carrier["traceparent"]
 }
 
 // draft encodes an item.

@@ -60,7 +60,7 @@ func (e *PushError) Unwrap() error { return e.Err }
 //
 // Jobs of one Queue are in line in the order of their pushes; of pushes that overlap either may come first. It is one write of two
 // keys: the job, and one that tells which push was the last of so many at a time. With an ID it is four. The first push, and one every five
-// minutes, grants a lease before. The trace that ctx belongs to goes with the job.
+// minutes, grants a lease before. The trace that ctx belongs to goes with the job; where the application traces, that of a span of the push.
 //
 // What etcd does not answer is sent again for as long as below, and written once, even if the job is done before a copy arrives:
 // a push that returned nil has written one job.
@@ -99,6 +99,8 @@ func (q *Queue[T]) PushMany(ctx context.Context, items []T, opts *PushOptions) (
 	if opts.ID != "" && len(items) > 1 {
 		return nil, fmt.Errorf("queue %q: PushOptions.ID cannot be that of %d jobs; PushJobs gives each its own", q.name, len(items))
 	}
+	ctx, span := q.measures.pushSpan(ctx)
+	defer func() { q.measures.pushDone(span, len(items), ids, err) }()
 	t, err := q.terms(ctx, *opts)
 	if err != nil {
 		return nil, fmt.Errorf("queue %q: %w", q.name, err)
@@ -118,6 +120,8 @@ func (q *Queue[T]) PushJobs(ctx context.Context, jobs []Job[T]) (ids []string, e
 	if q.invalid != nil {
 		return nil, q.invalid
 	}
+	ctx, span := q.measures.pushSpan(ctx)
+	defer func() { q.measures.pushDone(span, len(jobs), ids, err) }()
 	var (
 		drafts = make([]draft, len(jobs))
 		known  = map[string]int{} // the index of the job that has an ID
@@ -160,7 +164,7 @@ func (q *Queue[T]) refused(i, of int, err error) error {
 // The job's place in line is that of the call, so use what it returns soon and once: who commits it again, or sends a transaction
 // again whose answer was lost without a comparison of its own that fails the second time, pushes the job again.
 //
-// It does no I/O and does not look at Options.MaxDepth. It is safe for concurrent use. Errors are those of the arguments, as Push's.
+// It does no I/O, does not look at Options.MaxDepth, and is neither counted nor traced. It is safe for concurrent use. Errors are those of the arguments, as Push's.
 func (q *Queue[T]) PushOp(item T, opts *PushOptions) (ops []clientv3.Op, cmps []clientv3.Cmp, err error) {
 	if q.invalid != nil {
 		return nil, nil, q.invalid

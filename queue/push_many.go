@@ -36,12 +36,14 @@ func (q *Queue[T]) send(ctx context.Context, drafts []draft) ([]string, error) {
 			return ids, q.failed(len(ids), 0, err)
 		}
 		r := q.newRequest(drafts[:n])
-		if perhaps, err := q.commit(ctx, r); err != nil {
+		written, perhaps, err := q.commit(ctx, r)
+		if err != nil {
 			if perhaps {
 				return ids, q.failed(len(ids), n, err)
 			}
 			return ids, q.failed(len(ids), 0, err)
 		}
+		q.measures.pushed(ctx, written)
 		for i, p := range r.places {
 			ids = append(ids, r.drafts[i].idOf(p))
 		}
@@ -135,7 +137,7 @@ func (r request) operations(l layout, lease clientv3.LeaseID) []clientv3.Op {
 // name names a request: no other has its first place.
 func (r request) name() string { return r.places[0].path() }
 
-// commit writes a request, or finds that it is written. If it fails, perhaps says whether it may be written all the same, now or later.
+// commit writes a request, or finds that it is written, and returns how many jobs are new with it. If it fails, perhaps says whether it may be written all the same, now or later.
 //
 // A copy whose answer was lost may have been applied, and may be applied later; and clientv3 sends some writes again by itself. What was
 // lost is told by sending it again, in the same slot, which each copy compares and changes. These are the ways of a copy c1 whose answer was
@@ -150,15 +152,15 @@ func (r request) name() string { return r.places[0].path() }
 //
 // The jobs' own keys could not tell: a job that is done is as absent as one that was never pushed. So the slot is never given up for another
 // one while a copy may be under way. Only if etcd has answered every copy, and refused, is the request sent in another slot.
-func (q *Queue[T]) commit(ctx context.Context, r request) (perhaps bool, err error) {
+func (q *Queue[T]) commit(ctx context.Context, r request) (written int, perhaps bool, err error) {
 	for lost := 1; ; lost++ {
 		lease, err := q.memory.take(ctx, r.named, q.grant)
 		if err != nil {
-			return false, err
+			return 0, false, err
 		}
 		s, err := q.slots.take(ctx, q.grant)
 		if err != nil {
-			return false, err
+			return 0, false, err
 		}
 		key := s.key(q.keys, q.producer.id)
 		ops := append(r.operations(q.keys, lease), clientv3.OpPut(key, r.name(), clientv3.WithLease(s.lease)))
@@ -170,20 +172,35 @@ func (q *Queue[T]) commit(ctx context.Context, r request) (perhaps bool, err err
 		if err == nil {
 			if mod, ok := r.applied(resp); ok {
 				q.slots.giveBack(s, mod)
-				return false, nil
+				return r.written(resp), false, nil
 			}
 			err = errSlot
 		} else if !call.LeaseGone(err) {
-			return perhaps, err
+			return 0, perhaps, err
 		}
 		// Revoked, or this process stood still for longer than it had. etcd looks at all leases before it writes anything, and does not say which
 		// one it was.
 		q.memory.drop(lease)
 		q.slots.drop(s)
 		if perhaps || lost == leasesLost {
-			return perhaps, err
+			return 0, perhaps, err
 		}
 	}
+}
+
+// written is how many jobs of a request that was applied are new: those whose ID was known are not. The answer to another copy than the one
+// that was applied does not tell, and they count.
+func (r request) written(resp *clientv3.TxnResponse) int {
+	n := len(r.drafts)
+	if r.named == 0 || !resp.Succeeded {
+		return n
+	}
+	for i, d := range r.drafts {
+		if d.opts.ID != "" && !resp.Responses[i].GetResponseTxn().GetSucceeded() {
+			n--
+		}
+	}
+	return n
 }
 
 // applied tells from an answer whether a copy of the request was applied, and if so the revision of its slot.

@@ -69,12 +69,13 @@ type Queue[T any] struct {
 	memory   *memory // of the IDs that are pushed
 	depth    *depth
 	counted  counted
+	measures *measures
 }
 
 // New returns the queue of a name, which is a path: not empty, without a slash at its end, "..", empty inner segments and control
 // characters. It does no I/O; an error of its arguments is returned by every method.
 func New[T any](client *clientv3.Client, name string, opts *Options[T]) *Queue[T] {
-	q := &Queue[T]{client: client, name: name, keys: layoutOf(name), producer: newProducer()}
+	q := &Queue[T]{client: client, name: name, keys: layoutOf(name), producer: newProducer(), measures: newMeasures(name)}
 	if opts != nil {
 		q.opts = *opts
 	}

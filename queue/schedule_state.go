@@ -86,6 +86,8 @@ func (s *schedule[T]) advance(ctx context.Context, from known, to progress, j *t
 		return decodeProgress(resp.Responses[0].GetResponseRange().GetKvs())
 	case j != nil && !resp.Responses[0].GetResponseTxn().GetSucceeded():
 		to = skipped
+	case j != nil:
+		s.q.measures.pushed(ctx, 1)
 	}
 	return known{to, resp.Header.GetRevision()}, nil
 }

@@ -39,8 +39,9 @@ type settlement struct {
 	job     string // key that is gone afterwards, or "" if one stays
 	of      *claim // whose job it is, if there is one
 	ops     []clientv3.Op
-	deletes bool            // ops only delete, which etcd lets through when its database is full
-	size    int             // of what is put
+	deletes bool // ops only delete, which etcd lets through when its database is full
+	size    int  // of what is put
+	ending  outcome
 	release []clientv3.Op   // deletes the claim and leaves the job as it is, if ops cannot be had while the worker stops
 	done    func(err error) // told what has become of it, once; may be nil
 }
@@ -297,7 +298,7 @@ func (q *settler) refused(batch []*settlement, err error) {
 	q.mu.Unlock()
 	for _, st := range batch {
 		if closing {
-			st.ops, st.job, st.size, st.deletes = st.release, "", 0, true
+			st.ops, st.job, st.size, st.deletes, st.ending = st.release, "", 0, true, endReleased
 			if st.ops == nil || errors.Is(err, rpctypes.ErrPermissionDenied) {
 				st.over(fmt.Errorf("queue: not settled: %w", err))
 				continue
@@ -316,31 +317,33 @@ func lostWith(why, doubt error) error {
 	return fmt.Errorf("%w: %w: %w", why, ErrUnknown, doubt)
 }
 
-// settle begins to end the claim by its holder. It reports whether this is the one that does.
-func (c *claim) settle() bool {
+// settle begins to end the claim by its holder, in one way or another. It reports whether this is the one that does.
+func (c *claim) settle(how outcome) bool {
 	c.shift.mu.Lock()
 	defer c.shift.mu.Unlock()
 	if c.settling {
 		return false
 	}
-	c.settling = true
+	c.settling, c.ending = true, how
 	return true
 }
 
 // give has a claim settled that settle has begun to end.
-func (c *claim) give(job string, ops []clientv3.Op, deletes bool, size int) {
+func (c *claim) give(how outcome, job string, ops []clientv3.Op, deletes bool, size int) {
 	s := c.shift
-	s.settler.put(&settlement{
-		claim: s.keys.claims() + c.path, token: c.token, job: job, of: c,
+	st := &settlement{
+		claim: s.keys.claims() + c.path, token: c.token, job: job, of: c, ending: how,
 		ops: ops, deletes: deletes, size: size, release: s.unclaimOps(c.place),
-		done: func(err error) {
-			s.mu.Lock()
-			c.finish(err)
-			s.mu.Unlock()
-			c.end(errSettled)
-			s.hire.give()
-		},
-	})
+	}
+	st.done = func(err error) {
+		s.mu.Lock()
+		c.finish(err)
+		s.mu.Unlock()
+		c.end(errSettled)
+		s.settled(st.ending, err)
+		s.hire.give()
+	}
+	s.settler.put(st)
 }
 
 // doneOps delete a job that is done, with its claim.
@@ -355,41 +358,41 @@ func (c *claim) doneOps() []clientv3.Op {
 
 // ack has the job deleted, and does not wait.
 func (c *claim) ack() {
-	if c.settle() {
-		c.give(c.shift.keys.jobs()+c.path, c.doneOps(), true, 0)
+	if c.settle(endAcked) {
+		c.give(endAcked, c.shift.keys.jobs()+c.path, c.doneOps(), true, 0)
 	}
 }
 
 // release has the job given back as if it had never been claimed.
 func (c *claim) release() {
-	if c.settle() {
+	if c.settle(endReleased) {
 		c.end(errSettled)
-		c.give("", c.shift.unclaimOps(c.place), true, 0)
+		c.give(endReleased, "", c.shift.unclaimOps(c.place), true, 0)
 	}
 }
 
 // nack has the job put back, to be claimed after a while.
 func (c *claim) nack(after time.Duration, why string) {
-	if c.settle() {
+	if c.settle(endRetried) {
 		c.end(errSettled)
 		ops, size := c.shift.againOps(c.place, c.record, c.attempt, after, why)
-		c.give("", append(ops, c.shift.unclaimOps(c.place)...), false, size)
+		c.give(endRetried, "", append(ops, c.shift.unclaimOps(c.place)...), false, size)
 	}
 }
 
 // die makes the job a dead letter.
 func (c *claim) die(why string) {
-	if c.settle() {
+	if c.settle(endDead) {
 		c.end(errSettled)
 		ops, size := c.shift.deadOps(c.place, c.record, c.attempt, why)
-		c.give("", append(ops, c.shift.unclaimOps(c.place)...), false, size)
+		c.give(endDead, "", append(ops, c.shift.unclaimOps(c.place)...), false, size)
 	}
 }
 
 // commit deletes the job and does the caller's operations, in one transaction of its own.
 func (c *claim) commit(ctx context.Context, ops []clientv3.Op) error {
 	s := c.shift
-	if !c.settle() {
+	if !c.settle(endAcked) {
 		return c.await(ctx)
 	}
 	both, cancel := context.WithCancelCause(s.life)
@@ -413,7 +416,7 @@ func (c *claim) commit(ctx context.Context, ops []clientv3.Op) error {
 	case err != nil && s.life.Err() == nil:
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		c.settling = false // it is held, or else will turn out to be gone
+		c.settling, c.ending = false, endLost // it is held, or else will turn out to be gone
 		return fmt.Errorf("queue: acknowledge: %w", err)
 	case err != nil:
 		result = lostWith(context.Cause(s.life), doubt)
@@ -429,9 +432,10 @@ func (c *claim) commit(ctx context.Context, ops []clientv3.Op) error {
 		result = c.resolve(doubt)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	c.finish(result)
+	s.mu.Unlock()
 	c.end(errSettled)
+	s.settled(endAcked, result)
 	s.hire.give()
 	return result
 }

@@ -30,8 +30,9 @@ type trade struct {
 	maxAttempts int
 	producer    *producer
 	log         *zap.Logger
-	values      context.Context      // of Work, without its end
-	handle      func(c *claim) error // decodes the item and calls the user's handler
+	values      context.Context // of Work, without its end
+	measures    *measures
+	handle      func(ctx context.Context, c *claim) error // decodes the item and calls the user's handler
 }
 
 // shift is a worker's life on one session. Its goroutines:
@@ -122,6 +123,7 @@ func (t *trade) begin(ctx context.Context, s *session.Session) (*shift, error) {
 func (s *shift) run(ctx context.Context) error {
 	var desk, hands sync.WaitGroup
 	s.tail = follow.Attach(s.client, follow.Prefix(s.keys.line()).Tail().For(follow.Queue), (*tailing)(s))
+	defer gauges.hold(s)()
 	working, stop := context.WithCancel(s.life)
 	context.AfterFunc(s.life, func() { s.each(func(c *claim) { c.end(context.Cause(s.life)) }) })
 	desk.Go(func() { s.loading(s.life) })

@@ -134,21 +134,32 @@ func (s *shift) undoAll(ctx context.Context, found []orphan) error {
 	if err != nil {
 		return err
 	}
-	var ops []clientv3.Op
-	size := 0
+	var (
+		ops  []clientv3.Op
+		ends []outcome // of the deliveries, as each of ops puts them
+		size int
+	)
 	commit := func() error {
 		if len(ops) == 0 {
 			return nil
 		}
 		// Done twice it has no effect: the claim is gone.
-		_, err := call.Do(ctx, s.client, "undo claims of a lost worker", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		resp, err := call.Do(ctx, s.client, "undo claims of a lost worker", func(ctx context.Context) (*clientv3.TxnResponse, error) {
 			return s.client.KV.Txn(ctx).Then(ops...).Commit()
 		})
-		ops, size = nil, 0
-		return err
+		if err != nil {
+			return err
+		}
+		for i, r := range resp.Responses {
+			if r.GetResponseTxn().GetSucceeded() {
+				s.measures.attempt(ctx, ends[i])
+			}
+		}
+		ops, ends, size = nil, nil, 0
+		return nil
 	}
 	for i, o := range found {
-		then, n := s.unclaimOps(o.place), 0
+		then, n, end := s.unclaimOps(o.place), 0, endUncounted
 		cmps := []clientv3.Cmp{
 			clientv3.Compare(clientv3.CreateRevision(s.keys.claims()+o.path), "=", o.revision),
 			clientv3.Compare(clientv3.CreateRevision(s.keys.worker(o.worker)), "=", 0),
@@ -156,7 +167,7 @@ func (s *shift) undoAll(ctx context.Context, found []orphan) error {
 		kvs := resp.Responses[i].GetResponseRange().GetKvs()
 		if len(kvs) > 0 {
 			var back []clientv3.Op
-			back, n = s.backOps(o, kvs[0].Value)
+			back, n, end = s.backOps(o, kvs[0].Value)
 			then = append(then, back...)
 			cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(s.keys.jobs()+o.path), "=", kvs[0].ModRevision))
 		} else {
@@ -167,24 +178,27 @@ func (s *shift) undoAll(ctx context.Context, found []orphan) error {
 				return err
 			}
 		}
-		ops, size = append(ops, clientv3.OpTxn(cmps, then, nil)), size+n
+		ops, ends, size = append(ops, clientv3.OpTxn(cmps, then, nil)), append(ends, end), size+n
 	}
 	return commit()
 }
 
-// backOps put a job back whose worker is gone.
-func (s *shift) backOps(o orphan, value []byte) ([]clientv3.Op, int) {
+// backOps put a job back whose worker is gone, which is how its delivery ends.
+func (s *shift) backOps(o orphan, value []byte) (ops []clientv3.Op, size int, end outcome) {
 	why := "worker lost: " + o.worker
 	r, err := decodeRecord(value)
 	if err != nil {
-		return s.deadOps(o.place, record{Item: value}, 1, err.Error())
+		ops, size = s.deadOps(o.place, record{Item: value}, 1, err.Error())
+		return ops, size, endDead
 	}
 	attempts := r.Attempts + 1
 	if s.maxAttempts > 0 && attempts >= s.maxAttempts {
 		s.log.Warn("dead letter", zap.String("id", cmp.Or(r.ID, o.place.stem)), zap.Int("attempts", attempts), zap.String("reason", why))
-		return s.deadOps(o.place, r, attempts, why)
+		ops, size = s.deadOps(o.place, r, attempts, why)
+		return ops, size, endDead
 	}
-	return s.againOps(o.place, r, attempts, 0, why)
+	ops, size = s.againOps(o.place, r, attempts, 0, why)
+	return ops, size, endLost
 }
 
 // letGo deletes the hold of an ordering key whose claim is gone. They come and go together: a stranger has deleted the one and not the other.

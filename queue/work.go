@@ -107,7 +107,7 @@ func (o *WorkOptions) resolve() (WorkOptions, error) {
 //
 // handle's context has the values of ctx, but does not end with it. It ends when the job is no longer the worker's, with
 // [fence.ErrLost] as its cause; then what handle returns is of no matter, and the job is delivered again, perhaps beside
-// a handler that goes on. It carries the trace of the push, if there was one.
+// a handler that goes on. It carries the trace of the push, if there was one, and where the application traces a span of the handler's run.
 //
 // When ctx ends no more jobs are claimed, those that were claimed and not begun are given back, and Work returns when the handlers
 // have, or rather have been given DrainTimeout and have returned after their contexts have ended. Then it returns nil: an error
@@ -125,8 +125,9 @@ func (q *Queue[T]) Work(ctx context.Context, opts *WorkOptions, handle func(ctx 
 	}
 	t := &trade{
 		client: q.client, keys: q.keys, opts: o, maxAttempts: q.opts.MaxAttempts, producer: q.producer, log: q.log,
-		values: context.WithoutCancel(ctx),
-		handle: func(c *claim) error { return q.deliver(c, handle) },
+		values:   context.WithoutCancel(ctx),
+		measures: q.measures,
+		handle:   func(ctx context.Context, c *claim) error { return q.deliver(ctx, c, handle) },
 	}
 	t.workOn(ctx)
 	return nil
@@ -201,7 +202,9 @@ func (s *shift) one(c *claim) {
 			stuck := time.AfterFunc(s.opts.Timeout+stuckAfter, func() { s.conclude(c, errStuck) })
 			defer stuck.Stop()
 		}
-		s.conclude(c, s.handle(c))
+		ctx, r := s.measures.begin(c)
+		s.conclude(c, s.handle(ctx, c))
+		s.measures.end(ctx, c, r)
 	}
 }
 
