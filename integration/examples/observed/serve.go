@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdkit/etcdkit/queue"
+	"github.com/etcdkit/etcdkit/retry"
+)
+
+// finishWithin bounds how long requests and spans that are under way may take at the end.
+const finishWithin = 5 * time.Second
+
+// serve is the service, until ctx ends.
+func serve(ctx context.Context, etcd []string, listener net.Listener) error {
+	shutdown, err := observe(ctx)
+	if err != nil {
+		return err
+	}
+	defer finish(shutdown)
+	client, err := clientv3.New(clientv3.Config{Endpoints: etcd, DialOptions: retry.DialOptions(retry.Policy{})})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+
+	mail := queue.New[string](client, "mail", nil)
+	http.Handle("GET /metrics", promhttp.Handler())
+	http.HandleFunc("POST /mail", func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(r.Body)
+		if err == nil {
+			_, err = mail.Push(r.Context(), string(text), nil)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	})
+	server := &http.Server{ReadHeaderTimeout: finishWithin}
+	go func() { _ = server.Serve(listener) }()
+	defer finish(server.Shutdown)
+
+	reported := make(chan error, 1)
+	go func() { reported <- queue.Report(ctx, client, &queue.ReportOptions{Queues: []string{mail.Name()}}) }()
+	defer func() { <-reported }()
+	return mail.Work(ctx, &queue.WorkOptions{Concurrency: 8}, send)
+}
+
+// send is the handler. Its context carries the span of the delivery: what it does is traced below it.
+func send(_ context.Context, d *queue.Delivery[string]) error {
+	log.Printf("%s: %d bytes, attempt %d", d.ID, len(d.Item), d.Attempt)
+	return nil
+}
+
+// finish ends something in good time.
+func finish(end func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	defer cancel()
+	if err := end(ctx); err != nil {
+		log.Print(err)
+	}
+}
