@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
@@ -29,9 +30,12 @@ type Dir struct {
 }
 
 // New makes a directory whose name starts with prefix, and removes those of the same prefix that were left behind.
-func New(prefix string) (*Dir, error) {
-	sweep(prefix)
-	path, err := os.MkdirTemp("", prefix+"-")
+func New(prefix string) (*Dir, error) { return NewIn(os.TempDir(), prefix) }
+
+// NewIn is New in another directory than that for temporary files.
+func NewIn(parent, prefix string) (*Dir, error) {
+	sweep(parent, prefix)
+	path, err := os.MkdirTemp(parent, prefix+"-")
 	if err != nil {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
@@ -53,9 +57,13 @@ func (d *Dir) Keep() (string, error) {
 }
 
 // sweep removes what nobody has locked. What cannot be removed belongs to somebody else, or will be tried again.
-func sweep(prefix string) {
-	locks, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"-*", lockFile))
-	for _, file := range locks {
+func sweep(parent, prefix string) {
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix+"-") {
+			continue
+		}
+		file := filepath.Join(parent, e.Name(), lockFile)
 		info, err := os.Stat(file)
 		if err != nil || time.Since(info.ModTime()) < fresh {
 			continue
