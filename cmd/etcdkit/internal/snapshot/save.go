@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -132,23 +133,27 @@ func Save(ctx context.Context, client *clientv3.Client, o Options) (_ *Saved, er
 }
 
 // databaseSize is the size of the largest database of the members that answer.
-func databaseSize(ctx context.Context, client *clientv3.Client) (int64, error) {
-	var size int64
-	var failed error
-	for _, endpoint := range client.Endpoints() {
-		ctx, cancel := context.WithTimeout(ctx, memberTimeout)
-		status, err := client.Status(ctx, endpoint)
-		cancel()
-		if err != nil {
-			failed = err
-			continue
+func databaseSize(ctx context.Context, client *clientv3.Client) (size int64, err error) {
+	endpoints := client.Endpoints()
+	sizes, failed := make([]int64, len(endpoints)), make([]error, len(endpoints))
+	var asked sync.WaitGroup
+	for i, endpoint := range endpoints {
+		asked.Go(func() {
+			var s *clientv3.StatusResponse
+			if s, failed[i] = status(ctx, client, endpoint); failed[i] == nil {
+				sizes[i] = s.DbSize
+			}
+		})
+	}
+	asked.Wait()
+	for i := range endpoints {
+		if failed[i] == nil {
+			size, err = max(size, sizes[i]), nil
+		} else if size == 0 {
+			err = fmt.Errorf("%s: %w", endpoints[i], failed[i])
 		}
-		size = max(size, status.DbSize)
 	}
-	if size > 0 {
-		return size, nil
-	}
-	return 0, failed
+	return size, err
 }
 
 // stream writes what a member sends into a new file, and returns when that is on disk.

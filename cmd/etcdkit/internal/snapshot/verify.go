@@ -7,17 +7,20 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/scratch"
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 const (
-	// memberTimeout bounds a question to one member. Hashing reads the whole database.
-	memberTimeout = 30 * time.Second
+	// answerWithin is how long a member may take to answer that it is there, and hashWithin to read its whole database.
+	answerWithin = 3 * time.Second
+	hashWithin   = 2 * time.Minute
 
 	// catchUp is how long a member may take to have what another one had already.
 	catchUp = 5 * time.Second
@@ -161,26 +164,24 @@ func ask(ctx context.Context, client *clientv3.Client, revision int64) []Compari
 		return nil
 	}
 	all := make([]Comparison, len(client.Endpoints()))
-	done := make(chan struct{})
+	var asked sync.WaitGroup
 	for i, endpoint := range client.Endpoints() {
-		go func() {
-			all[i] = askMember(ctx, client, endpoint, revision)
-			done <- struct{}{}
-		}()
+		asked.Go(func() { all[i] = askMember(ctx, client, endpoint, revision) })
 	}
-	for range all {
-		<-done
-	}
+	asked.Wait()
 	return all
 }
 
 // askMember waits for a member that has yet to come to the revision.
 func askMember(ctx context.Context, client *clientv3.Client, endpoint string, revision int64) Comparison {
 	c := Comparison{Endpoint: endpoint}
+	if _, c.Err = status(ctx, client, endpoint); c.Err != nil {
+		return c
+	}
 	within, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
 	for {
-		asking, cancel := context.WithTimeout(ctx, memberTimeout)
+		asking, cancel := context.WithTimeout(ctx, hashWithin)
 		resp, err := client.HashKV(asking, endpoint, revision)
 		cancel()
 		switch {
@@ -202,3 +203,16 @@ func askMember(ctx context.Context, client *clientv3.Client, endpoint string, re
 		}
 	}
 }
+
+// status is that of a member, or an error that says in few words that there is none.
+func status(ctx context.Context, client *clientv3.Client, endpoint string) (*clientv3.StatusResponse, error) {
+	within, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	resp, err := client.Status(within, endpoint)
+	if err != nil && ctx.Err() == nil && retry.EtcdError(err) == nil {
+		return nil, errSilent
+	}
+	return resp, err
+}
+
+var errSilent = errors.New("it does not answer")
