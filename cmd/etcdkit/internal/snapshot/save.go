@@ -76,6 +76,11 @@ func Save(ctx context.Context, client *clientv3.Client, o Options) (_ *Saved, er
 	if err := CheckName(o.Name); err != nil {
 		return nil, err
 	}
+	if info, err := os.Stat(o.Dir); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("%s: it is no directory", o.Dir)
+	}
 	size, err := databaseSize(ctx, client)
 	if err != nil {
 		return nil, err
