@@ -85,10 +85,10 @@ var table = []Recipe{
 			}
 			return []Permission{
 				values(ReadWrite, p.Name),
-				key(ReadWrite, meta(p.Name)+"head", "the state of the history"),
-				prefix(ReadWrite, meta(p.Name)+"history/", "the versions"),
-				prefix(ReadWrite, meta(p.Name)+"rollout/", "the rollout"),
-				prefix(Read, meta(p.Name)+"report/", "what instances run"),
+				beside(Read, p.Name, "the history, the rollout, and what instances run"),
+				key(Write, meta(p.Name)+"head", "the state of the history"),
+				prefix(Write, meta(p.Name)+"history/", "the versions"),
+				prefix(Write, meta(p.Name)+"rollout/", "the rollout"),
 			}
 		},
 	},
