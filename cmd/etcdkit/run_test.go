@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/child"
 	"github.com/etcdkit/etcdkit/integration/etcdproc"
 )
 
@@ -29,6 +30,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	child.Main()
 	if os.Getenv(asCommand) != "" {
 		main()
 		return

@@ -17,6 +17,10 @@ const (
 	Misused     = 2   // the command line cannot be carried out, whatever the world is like
 	Conflict    = 3   // somebody else has changed what was to be changed
 	TakenBack   = 4   // a rollout was taken back
+	NotObtained = 124 // what a command was to hold was not to be had in time
+	Lost        = 125 // what a command held was lost while it ran, and it was stopped
+	CannotRun   = 126 // the command cannot be run, as a shell says it
+	NotFound    = 127 // ... and if there is none of that name
 	Interrupted = 130 // as a shell says it of Ctrl-C
 )
 
