@@ -32,8 +32,11 @@ func execute(args []string, in io.Reader, out, errs io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(errs, "%s: %v\n", command.CommandPath(), err)
 	code := exit.Code(err)
+	if exit.Silent(err) {
+		return code
+	}
+	fmt.Fprintf(errs, "%s: %v\n", command.CommandPath(), err)
 	if code == exit.Misused {
 		fmt.Fprintf(errs, "See: %s --help\n", command.CommandPath())
 	}

@@ -29,6 +29,9 @@ func Catch(ctx context.Context) (context.Context, *Signals) {
 // Close has signals do again what they do by themselves.
 func (s *Signals) Close() { s.stop() }
 
+// Asked reports false: the context tells.
+func (s *Signals) Asked() bool { return false }
+
 // Process is a command that runs; there is none here.
 type Process struct{}
 

@@ -27,6 +27,7 @@ type Signals struct {
 	mu      sync.Mutex // guards what follows
 	process *Process
 	pending syscall.Signal // the one that ended the context
+	asked   bool           // one came that asks for the end
 }
 
 // Catch catches signals, and returns a context that ends with [exit.ErrInterrupted] at the first SIGINT, SIGTERM, SIGHUP or SIGQUIT
@@ -59,6 +60,13 @@ func (s *Signals) Close() {
 	s.cancel(nil)
 }
 
+// Asked reports whether a signal has come that asks for the end, of the command or of the program.
+func (s *Signals) Asked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
 // take does what a signal asks for.
 func (s *Signals) take(one os.Signal) {
 	sig, ok := one.(syscall.Signal)
@@ -74,13 +82,13 @@ func (s *Signals) take(one os.Signal) {
 		default:
 		}
 	}
-	if p == nil {
-		switch sig {
-		case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+	switch sig {
+	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+		if s.asked = true; p == nil {
 			s.pending = sig
 			s.cancel(exit.ErrInterrupted)
-		default:
 		}
+	default:
 	}
 	s.mu.Unlock()
 	switch {

@@ -38,6 +38,16 @@ func (e coded) Unwrap() error { return e.error }
 // With returns err as one that ends the command with a code.
 func With(code int, err error) error { return coded{err, code} }
 
+// Status returns an error that ends the command with a code, and is not told: somebody else has said what there is to say.
+func Status(code int) error { return coded{silent{}, code} }
+
+// Silent reports whether an error is not to be told.
+func Silent(err error) bool { return errors.Is(err, silent{}) }
+
+type silent struct{}
+
+func (silent) Error() string { return "ended" }
+
 // Usage returns err as one of usage.
 func Usage(err error) error { return coded{err, Misused} }
 
