@@ -99,7 +99,9 @@ func (e *electing) take(ctx context.Context, s *session.Session, try bool) (hold
 }
 
 // led is the error of a candidacy that does not wait.
-func (e *electing) led() error { return exit.With(exit.NotObtained, fmt.Errorf("%s: %w", e.name, errLed)) }
+func (e *electing) led() error {
+	return exit.With(exit.NotObtained, fmt.Errorf("%s: %w", e.name, errLed))
+}
 
 // stands reports whether a key is one of a session's.
 func (e *electing) stands(key string, s *session.Session) bool {
