@@ -29,6 +29,12 @@ func Inspect(ctx context.Context, client *clientv3.Client, prefix string) ([]Sta
 	if err != nil {
 		return nil, err
 	}
+	return Standings(prefix, all), nil
+}
+
+// Standings returns who stands in a line, in order, given all keys below its prefix as of one revision, the oldest first. Keys of lines
+// further below may be among them.
+func Standings(prefix string, all []*mvccpb.KeyValue) []Standing {
 	var (
 		line  []Standing
 		f     filling
@@ -50,7 +56,7 @@ func Inspect(ctx context.Context, client *clientv3.Client, prefix string) ([]Sta
 		}
 		line = append(line, s)
 	}
-	return line, nil
+	return line
 }
 
 // Owner returns the key that owns a line, or nil if nobody stands in it.
