@@ -145,8 +145,8 @@ type Picture struct {
 	Notes  []string // lines below it
 }
 
-// Show is Follow for people before a terminal: the picture that draw makes of each state is shown in the place of the one before.
-func Show(ctx context.Context, u *cli.Use, prefix string, draw func(State) (Picture, error)) error {
+// Show is Follow for people before a terminal: the picture that draw makes of each state is shown in the place of the one before. What draw asks etcd for is bounded by its context.
+func Show(ctx context.Context, u *cli.Use, prefix string, draw func(context.Context, State) (Picture, error)) error {
 	block := &screen.Block{Screen: u.Out}
 	var (
 		last  time.Time
@@ -163,7 +163,9 @@ func Show(ctx context.Context, u *cli.Use, prefix string, draw func(State) (Pict
 			}
 		}
 		last = time.Now()
-		p, err := draw(s)
+		within, cancel := context.WithTimeout(ctx, again) // what is older than that is told to be
+		p, err := draw(within, s)
+		cancel()
 		cut := s.Cut
 		switch {
 		case err == nil:

@@ -46,7 +46,7 @@ func (b *Block) Show(lines []Line) {
 	columns, rows := b.Screen.Size()
 	if most := max(rows-1, 2); len(lines) > most {
 		cut := len(lines) - most + 1
-		lines = append(lines[:most-1:most-1], Line{Dim, fmt.Sprintf("... and %d lines more", cut)})
+		lines = append(lines[:most-1:most-1], Line{Dim, fmt.Sprintf("... and %d more", cut)})
 	}
 	var out strings.Builder
 	if b.height > 0 {

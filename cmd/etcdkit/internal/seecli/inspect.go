@@ -58,7 +58,9 @@ Exit codes:
 		}
 		switch {
 		case *watch && u.Out.Moving() && !u.JSON:
-			return live.Show(ctx, u, turn.Prefix(name), func(s live.State) (live.Picture, error) { return picture(ctx, u, name, s) })
+			return live.Show(ctx, u, turn.Prefix(name), func(ctx context.Context, s live.State) (live.Picture, error) {
+				return picture(ctx, u, name, s)
+			})
 		case *watch:
 			return report(ctx, u, name)
 		}

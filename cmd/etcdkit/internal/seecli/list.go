@@ -62,10 +62,10 @@ Exit codes:
 		prefix := strings.Join(args, "")
 		switch {
 		case *watch && u.Out.Moving() && !u.JSON:
-			return live.Show(ctx, u, prefix, func(s live.State) (live.Picture, error) {
+			return live.Show(ctx, u, prefix, func(_ context.Context, s live.State) (live.Picture, error) {
 				lines := linesOf(s.Keys)
 				return live.Picture{
-					Title: fmt.Sprintf("%s below %s", cli.Plural(len(lines), "line", "lines"), prefix), Header: listHeader, Rows: listRows(lines), Whole: []string{"NAME"},
+					Title: fmt.Sprintf("%s: %s", prefix, cli.Plural(len(lines), "lock or election", "locks and elections")), Header: listHeader, Rows: listRows(lines), Whole: []string{"NAME"},
 				}, nil
 			})
 		case *watch:
