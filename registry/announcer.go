@@ -133,6 +133,9 @@ func (a *announcer) announced() state {
 		case <-a.own.moved:
 			switch a.look() {
 			case disturbed:
+				if a.heed(a.seen.entry) {
+					return a.writing
+				}
 				a.report(errDisturbed)
 				return a.waiting
 			case taken:

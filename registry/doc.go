@@ -27,6 +27,7 @@
 //   - With health checks an instance is Starting until each of them has passed, and again while one fails. One failed
 //     probe takes nobody out.
 //   - Who leaves says so first (Draining), and is told apart from who died.
+//   - An operator can take an instance out of traffic, and back, without touching its process ([Ask]).
 //   - A view that is cut off keeps the last instances known and says that they are stale. What it missed comes as the exact
 //     difference: also after a compaction.
 //   - A view that lists anybody does not become empty until a linearizable read has confirmed it; and when most instances

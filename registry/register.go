@@ -228,7 +228,7 @@ func (r *Registration) wish(ctx context.Context, edit func(*Instance)) (<-chan e
 }
 
 // Err is nil while the instance is announced as it was last updated, as far as this process can know, and else says
-// why it is not: the loss of the session (fence.ErrLost), etcd's refusal, [ErrReplaced], [ErrUnhealthy], or [ErrClosed].
+// why it is not: the loss of the session (fence.ErrLost), etcd's refusal, [ErrReplaced], [ErrUnhealthy], [ErrDrained], or [ErrClosed].
 func (r *Registration) Err() error {
 	if err := r.trouble(); err != nil {
 		return r.failed(err)

@@ -36,8 +36,9 @@ func newWish(i Instance) (wish, error) {
 	return wish{instance: i}, nil
 }
 
-// wishes holds the newest wish, and who waits for one to be granted. What is wished has two sources, which know nothing of
-// each other: the instance as it is asked for, and the verdict of its health checks. What is to be written follows from both.
+// wishes holds the newest wish, and who waits for one to be granted. What is wished has three sources, which know nothing of
+// each other: the instance as its program wants it, the verdict of its health checks, and who takes it out of traffic from outside. What is
+// to be written follows from all.
 type wishes struct {
 	made chan struct{} // holds a token when a wish has been made that the announcer has not looked at
 	hide bool          // what is not Ready is to have no key
@@ -45,6 +46,7 @@ type wishes struct {
 	mu      sync.Mutex
 	current wish     // guarded by mu
 	ill     error    // guarded by mu: the verdict, nil for healthy
+	out     bool     // guarded by mu: it was asked from outside to drain
 	waiting []waiter // guarded by mu; in order of their numbers
 	over    error    // guarded by mu: what those are told who come too late
 }
@@ -65,6 +67,9 @@ func newWishes(first wish, hide bool) *wishes {
 func (w *wishes) written(asked Instance) string {
 	if asked.State == Ready && w.ill != nil {
 		asked.State = Starting
+	}
+	if w.out {
+		asked.State = Draining
 	}
 	if asked.State != Ready && w.hide {
 		return absent
@@ -107,10 +112,26 @@ func (w *wishes) judge(ill error) {
 	}
 }
 
-// illness is the verdict if it keeps an instance that should be Ready from being so.
+// detain takes in whether it is asked from outside that the instance drain, and reports whether that is new. Nobody waits for what becomes
+// of it.
+func (w *wishes) detain(out bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.out == out || w.over != nil {
+		return false
+	}
+	w.out = out
+	w.renew(w.current.instance)
+	return true
+}
+
+// illness is what keeps an instance from being in the state that its program wants: who has asked for another, or the verdict.
 func (w *wishes) illness() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.out && w.current.instance.State != Draining {
+		return ErrDrained
+	}
 	if w.current.instance.State != Ready {
 		return nil
 	}

@@ -75,7 +75,11 @@ func (a *announcer) write(ctx context.Context, value string, takeOver bool) erro
 				return replacedBy(kvs[0])
 			}
 			a.log.Warn("taking over from another live instance, or from one before a restart")
-		case unknown, disturbed:
+		case disturbed:
+			if a.heed(kvs[0]) { // which this would have written over
+				value = a.r.wishes.newest().value
+			}
+		case unknown:
 		}
 		expected = kvs[0].ModRevision
 	}
