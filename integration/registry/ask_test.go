@@ -10,6 +10,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/registry"
@@ -32,9 +34,13 @@ func TestAnInstanceDrainsWhenItIsAskedToUntilItIsAskedBack(t *testing.T) {
 	t.Parallel()
 	cli, operator, prefix := etcdtest.Client(t), etcdtest.Client(t), under(t)
 	v := watch(t, etcdtest.Client(t), "mail", prefix)
-	r := register(t, cli, mail("a"), &registry.Options{Prefix: prefix})
+	core, logs := observer.New(zap.InfoLevel)
+	r := register(t, cli, mail("a"), &registry.Options{Prefix: prefix, Logger: zap.New(core)})
 	asks(t, operator, prefix, "a", registry.Draining)
 	state(t, v, registry.Draining)
+	if all := logs.All(); len(all) != 1 || all[0].Message != "asked from outside" || all[0].ContextMap()["by"] != "ann" {
+		t.Errorf("logged %v", all) // it was announced all the time
+	}
 	if err := r.Err(); !errors.Is(err, registry.ErrDrained) {
 		t.Errorf("the process knows %v", err)
 	}
@@ -43,21 +49,21 @@ func TestAnInstanceDrainsWhenItIsAskedToUntilItIsAskedBack(t *testing.T) {
 		t.Error(err)
 	}
 	etcdtest.Shared(t).Revoke(clientv3.LeaseID(get(t, cli, prefix+"/mail/a").Lease))
-	etcdtest.WaitKey(t, promptly, cli, prefix+"/mail/a")
+	etcdtest.WaitKey(t, soon, cli, prefix+"/mail/a")
 	if value := string(get(t, cli, prefix+"/mail/a").Value); !strings.Contains(value, `"State":"draining"`) || !strings.Contains(value, `"Zone":"eu"`) || strings.Contains(value, "Asked") {
 		t.Errorf("%s", value)
 	}
 	asks(t, operator, prefix, "a", registry.Draining) // again does no harm
 	asks(t, operator, prefix, "a", registry.Ready)
 	state(t, v, registry.Ready)
-	healthy(t, promptly, r)
+	healthy(t, soon, r)
 
 	// What the program wants is not for others to undo.
 	update(t, r, registry.Draining)
 	if err := registry.Ask(t.Context(), operator, "mail", "a", registry.Ready, askOpts(prefix)); err == nil || !strings.Contains(err.Error(), "its own program's will") {
 		t.Errorf("%v", err)
 	}
-	etcdtest.WaitKeys(t, promptly, cli, prefix+"/", 1)
+	etcdtest.WaitKeys(t, soon, cli, prefix+"/", 1)
 	if value := string(get(t, cli, prefix+"/mail/a").Value); strings.Contains(value, "Asked") {
 		t.Errorf("%s", value)
 	}
@@ -68,7 +74,7 @@ func TestAnInstanceThatHidesIsGoneWhenItDrains(t *testing.T) {
 	cli, prefix := etcdtest.Client(t), under(t)
 	r := register(t, cli, mail("a"), &registry.Options{Prefix: prefix, HideUnready: true})
 	asks(t, etcdtest.Client(t), prefix, "a", registry.Draining)
-	etcdtest.WaitGone(t, promptly, cli, prefix+"/mail/a")
+	etcdtest.WaitGone(t, soon, cli, prefix+"/mail/a")
 	if err := r.Err(); !errors.Is(err, registry.ErrDrained) {
 		t.Errorf("%v", err)
 	}
@@ -114,7 +120,7 @@ func TestRequestsAndUpdatesDoNotOverwriteEachOther(t *testing.T) {
 	if value := string(get(t, cli, prefix+"/mail/a").Value); !strings.Contains(value, fmt.Sprintf(`"Version":"%d"`, n)) {
 		t.Errorf("after %d updates: %s", n, value)
 	}
-	healthy(t, promptly, r)
+	healthy(t, soon, r)
 }
 
 func TestWhoDoesNotHeedARequestIsTold(t *testing.T) {
@@ -145,11 +151,14 @@ func TestWhoDoesNotHeedARequestIsTold(t *testing.T) {
 
 	// Somebody puts it back, as registrations of before did.
 	ctx, end := context.WithCancel(t.Context())
-	done := make(chan struct{})
+	watching, done := make(chan struct{}), make(chan struct{})
 	put(ctx)
 	go func() {
 		defer close(done)
-		for resp := range cli.Watch(ctx, key) {
+		for resp := range cli.Watch(ctx, key, clientv3.WithCreatedNotify()) {
+			if resp.Created {
+				close(watching)
+			}
 			for _, ev := range resp.Events {
 				if string(ev.Kv.Value) != value {
 					put(ctx)
@@ -157,12 +166,10 @@ func TestWhoDoesNotHeedARequestIsTold(t *testing.T) {
 			}
 		}
 	}()
-	etcdtest.Eventually(t, promptly, "put back, and told so", func(ctx context.Context) error {
-		if err := registry.Ask(ctx, cli, "mail", "old", registry.Draining, askOpts(prefix)); !errors.Is(err, registry.ErrNotHeeded) {
-			return fmt.Errorf("told %w", err)
-		}
-		return nil
-	})
+	etcdtest.Done(t, soon, "the watch", watching)
+	if err := registry.Ask(t.Context(), cli, "mail", "old", registry.Draining, askOpts(prefix)); !errors.Is(err, registry.ErrNotHeeded) {
+		t.Errorf("%v", err)
+	}
 	end()
 	<-done
 
@@ -196,13 +203,13 @@ func TestARequestOfThePastIsNotHeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	etcdtest.Eventually(t, promptly, "the instance put back", func(context.Context) error {
+	etcdtest.Eventually(t, soon, "the instance put back", func(context.Context) error {
 		if now := get(t, cli, key); now.ModRevision == resp.Header.GetRevision() || string(now.Value) != string(kv.Value) {
 			return errors.New(string(now.Value))
 		}
 		return nil
 	})
-	healthy(t, promptly, r)
+	healthy(t, soon, r)
 }
 
 func TestARightOnTheKeyIsEnoughToAsk(t *testing.T) {
