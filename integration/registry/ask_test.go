@@ -138,9 +138,9 @@ func TestWhoDoesNotHeedARequestIsTold(t *testing.T) {
 	put(t.Context())
 
 	// Nobody is there: readers see it all the same, and nothing else of it has changed.
-	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := registry.Ask(soon, cli, "mail", "old", registry.Draining, askOpts(prefix)); !errors.Is(err, registry.ErrUnanswered) {
+	if err := registry.Ask(brief, cli, "mail", "old", registry.Draining, askOpts(prefix)); !errors.Is(err, registry.ErrUnanswered) {
 		t.Errorf("%v", err)
 	}
 	kv := get(t, cli, key)
