@@ -83,13 +83,13 @@ func (f *Connection) variables() func(name string) string {
 	}
 }
 
-// Connect opens connections. A password that is not known is asked for.
-func (f *Connection) Connect(ctx context.Context, t *Terminal) (*pool.Pool, error) {
+// Config is how the flags and etcdctl's environment say to connect. A password that is not known is asked for.
+func (f *Connection) Config(ctx context.Context, t *Terminal) (pool.Config, error) {
 	get := f.variables()
 	if user := get("ETCDCTL_USER"); user != "" && !strings.Contains(user, ":") && get("ETCDCTL_PASSWORD") == "" {
 		password, err := t.Password(ctx, user)
 		if err != nil {
-			return nil, err
+			return pool.Config{}, err
 		}
 		known := get
 		get = func(name string) string {
@@ -101,10 +101,19 @@ func (f *Connection) Connect(ctx context.Context, t *Terminal) (*pool.Pool, erro
 	}
 	cfg, err := pool.FromVariables(get)
 	if err != nil {
-		return nil, exit.Usage(ConnectError{err})
+		return pool.Config{}, exit.Usage(ConnectError{err})
 	}
 	if cfg.Retry.ConnectTimeout == 0 {
 		cfg.Retry.ConnectTimeout = defaultDial
+	}
+	return cfg, nil
+}
+
+// Connect opens connections, as Config says.
+func (f *Connection) Connect(ctx context.Context, t *Terminal) (*pool.Pool, error) {
+	cfg, err := f.Config(ctx, t)
+	if err != nil {
+		return nil, err
 	}
 	p, err := pool.Open(ctx, cfg)
 	if err != nil {
