@@ -131,6 +131,9 @@ var byFlags = strings.NewReplacer(
 // ConnectError is an error of connecting: nothing was asked of etcd yet.
 type ConnectError struct{ error }
 
+// Connecting returns err as a ConnectError.
+func Connecting(err error) error { return ConnectError{err} }
+
 // Error is what package pool says, in the terms of the flags.
 func (e ConnectError) Error() string { return byFlags.Replace(e.error.Error()) }
 

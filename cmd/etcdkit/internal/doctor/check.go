@@ -2,8 +2,15 @@ package doctor
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 )
+
+// overtime is how long a check may take to return once its context has ended.
+const overtime = 2 * time.Second
 
 // check is one of the eight things to verify before going live. It reads only, unless the patient lets it write, and reports an error of
 // its own as a finding: an error of etcd to a user that may not look is Skipped, with the permission that is missing.
@@ -26,4 +33,58 @@ var checks = []check{
 	{6, "latency", "Latency and heartbeats", time.Minute, false, checkLatency},
 	{7, "client", "The client's timeouts and retries", time.Minute, true, checkClient},
 	{8, "monitoring", "Metrics, keys and leases", 2 * time.Minute, false, checkMonitoring},
+}
+
+// report makes the check.
+func (c check) report(ctx context.Context, p *Patient) Report {
+	r := Report{Number: c.number, Name: c.name}
+	if p.Client == nil && !c.blind {
+		r.Findings = []Finding{{
+			Verdict: Skipped, Subject: "connection", Reason: "there is none: " + inLine(p.Unreached), Remedy: "Mend what checks 1 and 4 say, and examine again.",
+		}}
+	} else {
+		r.Findings = c.bounded(ctx, p)
+	}
+	if len(r.Findings) == 0 {
+		r.Findings = []Finding{{Verdict: Skipped, Subject: c.name, Reason: "nothing was looked at"}}
+	}
+	r.Verdict = worst(r.Findings)
+	return r
+}
+
+// bounded returns what the check finds, within its time.
+func (c check) bounded(ctx context.Context, p *Patient) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, c.within)
+	defer cancel()
+	found := make(chan []Finding, 1)
+	go func() { found <- c.run(ctx, p) }()
+	late := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(overtime, func() { close(late) }) })
+	defer stop()
+	select {
+	case all := <-found:
+		return all
+	case <-late:
+		return []Finding{{Verdict: Skipped, Subject: c.name, Reason: fmt.Sprintf("the check did not end within %v, and was left", c.within)}}
+	}
+}
+
+// verdicts are all, from best to worst.
+var verdicts = []Verdict{OK, Skipped, Warn, Fail}
+
+// worst is the verdict on all of some findings.
+func worst(findings []Finding) Verdict {
+	n := 0
+	for _, f := range findings {
+		n = max(n, slices.Index(verdicts, f.Verdict))
+	}
+	return verdicts[n]
+}
+
+// inLine is the text of an error in a line.
+func inLine(err error) string {
+	if err == nil {
+		return "unknown"
+	}
+	return cli.Plainly(err.Error())
 }

@@ -35,6 +35,7 @@ type Patient struct {
 	Heartbeat, Election time.Duration // the members' settings, where they are known (--heartbeat-interval, --election-timeout)
 	Quota               int64         // --quota-backend-bytes, where it cannot be read from metrics
 	SessionTTL          time.Duration // that of the application
+	MetricsURLs         []string      // where the members serve their metrics, if not at the endpoints: as many, in the same order
 
 	tls *tls.Config // what the files of Config hold; nil without TLS
 
@@ -42,6 +43,9 @@ type Patient struct {
 	members []*pb.Member
 	token   string
 	singles map[string]*clientv3.Client
+
+	declared needs        // what the application may do: --recipe, --keys
+	pools    []*pool.Pool // to be closed
 }
 
 // Privileged is the client that may see the most: Root, or else Client.
@@ -55,22 +59,50 @@ func (p *Patient) Privileged() *clientv3.Client {
 // TLS is a configuration for connections to members, or nil without TLS. It is the caller's own.
 func (p *Patient) TLS() *tls.Config { return p.tls.Clone() }
 
-// Members are the cluster's, as it lists them, those that are down included. They are asked for once.
+// Members are the cluster's, as it lists them, those that are down included. They are asked for once. Where the cluster as a whole cannot
+// answer, a member that was given does.
 func (p *Patient) Members(ctx context.Context) ([]*pb.Member, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.members != nil {
-		return p.members, nil
+	known := p.members
+	p.mu.Unlock()
+	if known != nil {
+		return known, nil
 	}
-	if p.Client == nil {
-		return nil, p.Unreached
-	}
-	resp, err := p.Client.MemberList(ctx)
+	members, err := p.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing the members: %w", err)
 	}
-	p.members = resp.Members
-	return p.members, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members = members
+	return members, nil
+}
+
+// list asks for the members.
+func (p *Patient) list(ctx context.Context) ([]*pb.Member, error) {
+	err := p.Unreached
+	if p.Client != nil {
+		asking, cancel := context.WithTimeout(ctx, askWithin)
+		resp, failed := p.Client.MemberList(asking)
+		cancel()
+		if failed == nil {
+			return resp.Members, nil
+		}
+		err = failed
+	}
+	for _, endpoint := range p.Endpoints {
+		c, failed := p.At(ctx, endpoint)
+		if failed != nil {
+			continue
+		}
+		asking, cancel := context.WithTimeout(ctx, askWithin)
+		resp, failed := pb.NewClusterClient(c.ActiveConnection()).MemberList(asking, &pb.MemberListRequest{})
+		cancel()
+		if failed == nil {
+			return resp.Members, nil
+		}
+	}
+	return nil, err
 }
 
 // At is a client of one member alone, with the credentials of Client; it belongs to the patient. It is there even if the member does not
@@ -81,17 +113,16 @@ func (p *Patient) At(ctx context.Context, endpoint string) (*clientv3.Client, er
 	if c := p.singles[endpoint]; c != nil {
 		return c, nil
 	}
-	secured := strings.HasPrefix(endpoint, "https://") || strings.HasPrefix(endpoint, "unixs://")
 	cfg := clientv3.Config{
 		Endpoints: []string{endpoint}, DialTimeout: askWithin, Logger: zap.NewNop(), MaxUnaryRetries: 1,
 		PermitWithoutStream: true, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: askWithin,
 	}
-	if secured {
+	if secured(endpoint) {
 		if cfg.TLS = p.tls.Clone(); cfg.TLS == nil {
 			cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		}
 	}
-	if secured || p.tls == nil {
+	if secured(endpoint) || p.tls == nil {
 		cfg.Token = p.login(ctx)
 	}
 	c, err := clientv3.New(cfg)
@@ -120,11 +151,7 @@ func (p *Patient) login(ctx context.Context) string {
 	return p.token
 }
 
-// close ends what At has opened.
-func (p *Patient) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.singles {
-		_ = c.Close() // nothing is under way any more
-	}
+// secured reports whether an endpoint is one with TLS.
+func secured(endpoint string) bool {
+	return strings.HasPrefix(endpoint, "https://") || strings.HasPrefix(endpoint, "unixs://")
 }
