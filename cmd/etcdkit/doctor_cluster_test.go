@@ -9,11 +9,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +23,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 
 	"github.com/etcdkit/etcdkit/integration/etcdproc"
@@ -42,16 +43,47 @@ type doctorSetup struct {
 	noAuth    bool
 
 	memberCert func(*x509.Certificate) // changes the members' certificates
-	config     func(*embed.Config)     // ... and their configuration
+	config     func(doctorConfig)      // ... and their configuration
 }
 
-// doctorCluster is a cluster for the doctor, in this process.
+// doctorConfig is the configuration of a member, as in etcd's file of it.
+type doctorConfig map[string]any
+
+// doctorSecurity is how a member's listeners are secured.
+type doctorSecurity map[string]any
+
+// doctorCluster is a cluster for the doctor. Its members are processes, so that each has metrics of its own.
 type doctorCluster struct {
 	t         *testing.T
 	dir       string
 	plaintext bool
-	configs   []*embed.Config
-	etcds     []*embed.Etcd
+	clients   []string // the members' addresses for clients
+	peers     []string // ... and for each other
+	members   []*etcdproc.Process
+}
+
+// doctorMember is the child that is a member, with the configuration in a file.
+const doctorMember = "doctor member"
+
+func init() {
+	etcdproc.Child(doctorMember, func() {
+		cfg, err := embed.ConfigFromFile(os.Args[1])
+		if err != nil {
+			panic(err)
+		}
+		wal.SegmentSizeBytes = 8 << 20 // or much is preallocated
+		e, err := embed.StartEtcd(cfg)
+		if err != nil {
+			panic(err)
+		}
+		select {
+		case <-e.Server.ReadyNotify():
+			fmt.Println("ready")
+		case err := <-e.Err():
+			panic(err)
+		}
+		panic(<-e.Err())
+	})
 }
 
 // newDoctorCluster starts one, which has a leader when it returns.
@@ -70,48 +102,54 @@ func newDoctorCluster(t *testing.T, setup doctorSetup) *doctorCluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ports.Close() })
-	listen := func() []url.URL {
-		port, _ := ports.Take() // there are enough
-		u := url.URL{Scheme: "https", Host: fmt.Sprintf("127.0.0.1:%d", port)}
-		if c.plaintext {
-			u.Scheme = "http"
-		}
-		return []url.URL{u}
+	scheme := "https"
+	if c.plaintext {
+		scheme = "http"
 	}
 	var initial []string
 	for i := range setup.members {
-		cfg := embed.NewConfig()
-		cfg.Name, cfg.Dir = fmt.Sprintf("m%d", i), filepath.Join(c.dir, fmt.Sprintf("m%d", i))
-		cfg.ListenClientUrls, cfg.ListenPeerUrls = listen(), listen()
-		cfg.AdvertiseClientUrls, cfg.AdvertisePeerUrls = cfg.ListenClientUrls, cfg.ListenPeerUrls
-		cfg.LogOutputs, cfg.LogLevel, cfg.UnsafeNoFsync, cfg.BcryptCost = []string{filepath.Join(c.dir, cfg.Name+".log")}, "error", true, 4
-		cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, "1h"
-		cfg.InitialClusterToken = c.dir
-		if !c.plaintext {
-			cfg.ClientTLSInfo = transport.TLSInfo{CertFile: c.file("member.pem"), KeyFile: c.file("member-key.pem"), TrustedCAFile: c.file("ca.pem"), ClientCertAuth: true}
-			cfg.PeerTLSInfo = cfg.ClientTLSInfo
-		}
-		initial = append(initial, cfg.Name+"="+cfg.AdvertisePeerUrls[0].String())
-		c.configs = append(c.configs, cfg)
+		client, _ := ports.Take() // there are enough
+		peer, _ := ports.Take()
+		c.clients = append(c.clients, fmt.Sprintf("%s://127.0.0.1:%d", scheme, client))
+		c.peers = append(c.peers, fmt.Sprintf("%s://127.0.0.1:%d", scheme, peer))
+		initial = append(initial, fmt.Sprintf("m%d=%s", i, c.peers[i]))
 	}
-	c.etcds = make([]*embed.Etcd, len(c.configs))
-	for i, cfg := range c.configs {
-		cfg.InitialCluster = strings.Join(initial, ",")
+	for i := range setup.members {
+		name := fmt.Sprintf("m%d", i)
+		cfg := doctorConfig{
+			"name": name, "data-dir": c.file(name), "log-level": "error", "log-outputs": []string{c.file(name + ".log")},
+			"listen-client-urls": c.clients[i], "advertise-client-urls": c.clients[i],
+			"listen-peer-urls": c.peers[i], "initial-advertise-peer-urls": c.peers[i],
+			"initial-cluster": strings.Join(initial, ","), "initial-cluster-token": c.dir, "initial-cluster-state": "new",
+			"unsafe-no-fsync": true, "bcrypt-cost": 4, "auto-compaction-mode": "periodic", "auto-compaction-retention": "1h",
+		}
+		if !c.plaintext {
+			for _, kind := range []string{"client", "peer"} {
+				cfg[kind+"-transport-security"] = doctorSecurity{
+					"cert-file": c.file("member.pem"), "key-file": c.file("member-key.pem"), "trusted-ca-file": c.file("ca.pem"), "client-cert-auth": true,
+				}
+			}
+		}
 		if setup.config != nil {
 			setup.config(cfg)
 		}
-		if c.etcds[i], err = embed.StartEtcd(cfg); err != nil {
+		text, err := json.Marshal(cfg) // which is YAML, too
+		if err == nil {
+			err = os.WriteFile(c.file(name+".yaml"), text, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { c.stop(i) })
+		p, err := etcdproc.Spawn(etcdproc.Command{Child: doctorMember, Args: []string{c.file(name + ".yaml")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.members = append(c.members, p)
+		t.Cleanup(func() { _ = p.Close() })
 	}
-	for i, e := range c.etcds {
-		select {
-		case <-e.Server.ReadyNotify():
-		case err := <-e.Err():
-			t.Fatalf("member %d: %v", i, err)
-		case <-time.After(soon):
-			t.Fatalf("member %d does not serve within %v", i, soon)
+	for i, p := range c.members {
+		if _, err := p.Expect(doctorWithin(t), "ready"); err != nil {
+			t.Fatalf("member %d: %v; %s", i, err, p.Stderr())
 		}
 	}
 	if !setup.noAuth {
@@ -147,30 +185,18 @@ func (c *doctorCluster) grant(cli *clientv3.Client, role, from, end string) {
 	}
 }
 
-// stop stops member i, and leaves its port to nobody.
-func (c *doctorCluster) stop(i int) {
-	if c.etcds[i] != nil {
-		c.etcds[i].Server.HardStop() // without a wait for those who watch
-		c.etcds[i].Close()
-		c.etcds[i] = nil
+// kill ends member i, and leaves its port to nobody.
+func (c *doctorCluster) kill(i int) {
+	c.t.Helper()
+	if err := c.members[i].Kill(); err != nil {
+		c.t.Fatal(err)
 	}
-}
-
-// endpoint is where clients reach member i.
-func (c *doctorCluster) endpoint(i int) string { return c.configs[i].AdvertiseClientUrls[0].String() }
-
-// endpoints are those of all members, running or not.
-func (c *doctorCluster) endpoints() (all []string) {
-	for i := range c.configs {
-		all = append(all, c.endpoint(i))
-	}
-	return all
 }
 
 // client is one of a user ("name:password", "" for none).
 func (c *doctorCluster) client(user string) *clientv3.Client {
 	c.t.Helper()
-	cfg := clientv3.Config{Endpoints: c.endpoints(), DialTimeout: soon, Logger: zap.NewNop()}
+	cfg := clientv3.Config{Endpoints: c.clients, DialTimeout: soon, Logger: zap.NewNop()}
 	cfg.Username, cfg.Password, _ = strings.Cut(user, ":")
 	if !c.plaintext {
 		cfg.TLS = c.tls()
@@ -195,7 +221,7 @@ func (c *doctorCluster) tls() *tls.Config {
 
 // flags say how a user connects ("name:password", "" for none).
 func (c *doctorCluster) flags(user string) []string {
-	flags := []string{"--endpoints", strings.Join(c.endpoints(), ",")}
+	flags := []string{"--endpoints", strings.Join(c.clients, ",")}
 	if !c.plaintext {
 		flags = append(flags, "--cacert", c.file("ca.pem"), "--cert", c.file("client.pem"), "--key", c.file("client-key.pem"))
 	}

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -42,8 +43,13 @@ func checkTLS(ctx context.Context, p *Patient) []Finding {
 	}
 	examined.Go(func() { found[len(endpoints)] = p.examinePeers(ctx, members, err) })
 	examined.Wait()
-	return append(slices.Concat(found...), p.examineOwn()...)
+	findings := append(slices.Concat(found...), p.examineOwn()...)
+	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(rank(a), rank(b)) })
+	return findings
 }
+
+// rank puts certificates behind connections.
+func rank(f Finding) int { return strings.Count(f.Subject, "certificate") }
 
 // examineEndpoint looks at where clients connect.
 func (p *Patient) examineEndpoint(ctx context.Context, endpoint string) []Finding {
@@ -89,16 +95,16 @@ func (p *Patient) judgeEncryption(ctx context.Context, endpoint string, c *tls.C
 	case len(versions) > 0 && slices.Min(versions) < oldestTLS:
 		f.Verdict, f.Reason = Fail, "it agrees to versions of TLS that are broken"
 		f.Remedy = "Have whoever ends TLS there (a proxy? etcd does not offer them) refuse what is older than TLS 1.2."
-	case taken(ctx, endpoint, nil):
+	case asClient.lets(ctx, endpoint, nil):
 		f.Verdict, f.Reason = Fail, "it lets clients in without TLS as well"
 		f.Remedy = "Have only https:// in --listen-client-urls."
-	case taken(ctx, endpoint, anonymous(c)):
+	case asClient.lets(ctx, endpoint, anonymous(c)):
 		f.Verdict, f.Reason = Fail, "it lets clients in without a certificate: whoever reaches it can try passwords"
 		f.Remedy = "Start the member with --client-cert-auth and --trusted-ca-file."
 	case len(c.Certificates) == 0:
-		f.Verdict, f.Reason = Fail, "it could not be seen whether it demands certificates, for there is none to show"
-		f.Remedy = "Examine with --cert and --key."
-		f.Verdict = Skipped
+		f.Verdict, f.Reason, f.Remedy = Fail, "it demands a certificate, and there is none to show", "Give the application's: --cert and --key."
+	case !asClient.lets(ctx, endpoint, c):
+		f.Verdict, f.Reason, f.Remedy = Fail, "it does not take the certificate that it is shown", "Give one that its --trusted-ca-file has signed: --cert and --key."
 	default:
 		f.Reason = "encrypted, with " + versionNames(versions) + "; clients without TLS or without a certificate are refused"
 	}
@@ -144,7 +150,7 @@ func untrusted(ctx context.Context, endpoint string, made, seen shaken) Finding 
 		f.Reason, f.Remedy = "its certificate has expired", "Renew it: etcd reads it again by itself."
 	case errors.As(made.err, &invalid):
 		f.Reason, f.Remedy = "its certificate may not be used for this", "Issue it for server authentication, and the authority's as one."
-	case errors.As(made.err, &record) || taken(ctx, endpoint, nil):
+	case errors.As(made.err, &record) || asClient.lets(ctx, endpoint, nil):
 		f.Reason = "it does not speak TLS: passwords, tokens and values can be read and changed on the way"
 		f.Remedy = "Start the member with --cert-file, --key-file, --trusted-ca-file, --client-cert-auth and https:// in --listen-client-urls."
 	case errors.As(made.err, &network) && network.Op == "remote error":
@@ -238,7 +244,7 @@ func (p *Patient) examinePeers(ctx context.Context, members []*pb.Member, err er
 				findings = append(findings, f)
 				continue
 			}
-			if taken(ctx, u, anonymous(p.tlsFor(u))) {
+			if asPeer.lets(ctx, u, anonymous(p.tlsFor(u))) {
 				findings = append(findings, Finding{
 					Verdict: Fail, Subject: host, Reason: "it lets members in without a certificate: whoever reaches it can be one",
 					Remedy: "Start the member with --peer-client-cert-auth and --peer-trusted-ca-file.",

@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 	"github.com/etcdkit/etcdkit/pool"
+	"github.com/etcdkit/etcdkit/retry"
 )
 
 // closeWithin bounds the closing of connections that nobody uses any more.
@@ -122,10 +123,9 @@ func load(cfg pool.Config) (*tls.Config, error) {
 
 // denied reports whether etcd refuses to tell, as a matter of rights.
 func denied(err error) bool {
-	for _, no := range []error{rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken, rpctypes.ErrPermissionNotGranted} {
-		if errors.Is(err, no) {
-			return true
-		}
+	switch retry.EtcdError(err) {
+	case rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthFailed:
+		return true
 	}
 	return false
 }

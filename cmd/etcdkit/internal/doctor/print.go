@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -51,9 +52,27 @@ func (p *printer) report(c check, r Report) {
 	title, look := fmt.Sprintf("%3d  %s", c.number, c.title), looks[r.Verdict]
 	fill := strings.Repeat(" ", max(1, p.Width()-utf8.RuneCountInString(title)-len(r.Verdict)))
 	p.Print(p.Paint(screen.Bold, title) + fill + p.Paint(look.style, string(r.Verdict)))
-	for _, f := range r.Findings {
+	for _, f := range merged(r.Findings) {
 		p.finding(f)
 	}
+}
+
+// merged puts what is well for the same reason in one line.
+func merged(findings []Finding) (all []Finding) {
+	for _, f := range findings {
+		i := slices.IndexFunc(all, func(o Finding) bool { return o.Verdict == OK && f.Verdict == OK && o.Reason == f.Reason })
+		if i < 0 {
+			all = append(all, f)
+			continue
+		}
+		what := f.Subject[strings.LastIndexByte(f.Subject, ' ')+1:]
+		if f.Subject[:len(f.Subject)-len(what)] != all[i].Subject[:strings.LastIndexByte(strings.SplitN(all[i].Subject, ",", 2)[0], ' ')+1] {
+			what = f.Subject
+		}
+		all[i].Subject += ", " + what
+		all[i].Evidence = slices.Concat(all[i].Evidence, f.Evidence)
+	}
+	return all
 }
 
 // finding prints one: what it is about and why, what was seen, and what to do.

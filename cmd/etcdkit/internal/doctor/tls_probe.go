@@ -5,16 +5,31 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"slices"
 	"time"
 )
 
-// greeting is what a client of HTTP/2 says first, with an empty frame of settings: a server that takes it answers with its own.
-const greeting = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+// dialogue is how it is seen whether a server lets somebody in: what is said, and whether that is what a server answers who does.
+type dialogue struct {
+	protocol, say string
+	taken         func(answer []byte) bool
+}
 
-// settings is the kind of the frame that a server of HTTP/2 begins with.
-const settings = 4
+var (
+	// asClient is that of HTTP/2: who says hello with an empty frame of settings gets one, which is of kind 4.
+	asClient = dialogue{
+		"h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+		func(answer []byte) bool { return answer[3] == 4 },
+	}
+
+	// asPeer is that of HTTP/1.1, which members speak among themselves.
+	asPeer = dialogue{
+		"http/1.1", "GET /version HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n",
+		func(answer []byte) bool { return bytes.HasPrefix(answer, []byte("HTTP/1.1 ")) },
+	}
+)
 
 // tlsVersions are those that are tried, the oldest first.
 var tlsVersions = []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13}
@@ -83,8 +98,8 @@ func offered(ctx context.Context, endpoint string, c *tls.Config) (all []uint16)
 	return all
 }
 
-// taken reports whether a member speaks HTTP/2 with somebody who connects in this way: nil for without TLS.
-func taken(ctx context.Context, endpoint string, c *tls.Config) bool {
+// lets reports whether a member speaks with somebody who connects in this way: nil for without TLS.
+func (d dialogue) lets(ctx context.Context, endpoint string, c *tls.Config) bool {
 	conn, err := dial(ctx, endpoint)
 	if err != nil {
 		return false
@@ -95,7 +110,7 @@ func taken(ctx context.Context, endpoint string, c *tls.Config) bool {
 	}
 	if c != nil {
 		c = c.Clone()
-		c.InsecureSkipVerify, c.NextProtos = true, []string{"h2"}
+		c.InsecureSkipVerify, c.NextProtos = true, []string{d.protocol} // who the other side is was looked at
 		secure := tls.Client(conn, c)
 		// With TLS 1.3 this ends before the member says what it thinks of the certificate.
 		if secure.HandshakeContext(ctx) != nil {
@@ -103,12 +118,12 @@ func taken(ctx context.Context, endpoint string, c *tls.Config) bool {
 		}
 		conn = secure
 	}
-	if _, err := conn.Write([]byte(greeting)); err != nil {
+	if _, err := conn.Write([]byte(d.say)); err != nil {
 		return false
 	}
 	answer := make([]byte, 9) // the head of a frame
-	n, err := conn.Read(answer)
-	return err == nil && n > 3 && answer[3] == settings && !bytes.HasPrefix(answer, []byte("HTTP"))
+	_, err = io.ReadFull(conn, answer)
+	return err == nil && d.taken(answer)
 }
 
 // anonymous is a configuration without a certificate to show.
