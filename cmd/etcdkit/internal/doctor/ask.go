@@ -3,7 +3,6 @@ package doctor
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,12 +15,20 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/cli"
 )
 
 // mostPage bounds what a member may say on a page: metrics have some 200 KiB.
 const mostPage = 16 << 20
+
+// Why a member does not take part in a conversation, in the words of package tls's errors: see distrusted.
+var (
+	errNamedPlain = errors.New("tls: it speaks TLS, and is named without")
+	errRefusedUs  = errors.New("tls: it does not take the certificate that it is shown, or there is none")
+)
 
 // peer is a member with its answer.
 type peer struct {
@@ -99,14 +106,23 @@ func (p *Patient) why(ctx context.Context, endpoint string, err error) error {
 	if failed != nil {
 		return failed
 	}
-	defer func() { _ = conn.Close() }() // it was only tried
-	if !secured(endpoint) {
-		return err
+	_ = conn.Close() // it was only tried
+	c := p.tlsFor(endpoint)
+	switch {
+	case !secured(endpoint) && look(ctx, endpoint, c).chain != nil:
+		return errNamedPlain
+	case secured(endpoint):
+		if made := handshake(ctx, endpoint, c); made.err != nil {
+			err = fmt.Errorf("TLS: %w", made.err)
+		} else if asClient.refuses(ctx, endpoint, c) {
+			return errRefusedUs
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	if failed := tls.Client(conn, p.tlsFor(endpoint)).HandshakeContext(ctx); failed != nil {
-		return fmt.Errorf("TLS: %w", failed)
+	if status.Code(err) == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("it takes connections, and has not answered for %v: it hangs, or its machine does", askWithin)
+	}
+	if s, ok := status.FromError(err); ok {
+		return errors.New(s.Message())
 	}
 	return err
 }

@@ -39,9 +39,11 @@ var checks = []check{
 func (c check) report(ctx context.Context, p *Patient) Report {
 	r := Report{Number: c.number, Name: c.name}
 	if p.Client == nil && !c.blind {
-		r.Findings = []Finding{{
-			Verdict: Skipped, Subject: "connection", Reason: "there is none: " + inLine(p.Unreached), Remedy: "Mend what checks 1 and 4 say, and examine again.",
-		}}
+		f := Finding{Verdict: Skipped, Subject: "connection", Reason: "there is none to the cluster", Remedy: "Mend what checks 1 and 4 say, and examine again."}
+		if !p.told { // it is long, and the same for all
+			p.told, f.Evidence = true, []string{inLine(p.Unreached)}
+		}
+		r.Findings = []Finding{f}
 	} else {
 		r.Findings = c.bounded(ctx, p)
 	}

@@ -78,7 +78,7 @@ func (p *Patient) examineUser(ctx context.Context) []Finding {
 	if err != nil {
 		f.Verdict, f.Reason, f.Evidence, f.Remedy = Skipped, "its roles could not be asked", []string{inLine(err)}, "Examine with the application's --user."
 		if denied(err) {
-			f.Verdict, f.Reason = Fail, "etcd does not know it as one who is logged in"
+			f.Verdict, f.Reason = Fail, "etcd takes this connection for that of no user"
 		}
 		return []Finding{f}
 	}

@@ -30,8 +30,8 @@ func checkHealth(ctx context.Context, p *Patient) []Finding {
 	var findings []Finding
 	if err != nil {
 		findings = append(findings, Finding{
-			Verdict: Skipped, Subject: "members", Reason: "they could not be listed, so those that were given are examined: " + inLine(err),
-			Remedy: "See what is said of the members and of certificates, or connect as a user.",
+			Verdict: Skipped, Subject: "members", Reason: "they could not be listed, so only those that were given are examined", Evidence: []string{inLine(err)},
+			Remedy: "See what is said of them, and in check 1; or connect as a user.",
 		})
 	}
 	findings = append(findings, judgeMembers(first)...)
@@ -69,10 +69,11 @@ func judgeMembers(all []*peer) []Finding {
 			}
 			findings = append(findings, f)
 		default:
-			findings = append(findings, Finding{
-				Verdict: Fail, Subject: one.title(), Reason: "it does not answer", Evidence: []string{inLine(one.err)},
-				Remedy: fmt.Sprintf("See its log, and start it. If its disk is lost: etcdctl member remove %x, and add a new one.", one.ID),
-			})
+			f := Finding{Verdict: Fail, Subject: one.title(), Reason: "it does not answer", Evidence: []string{inLine(one.err)}, Remedy: "See its log, and start it."}
+			if one.ID != 0 {
+				f.Remedy += fmt.Sprintf(" If its disk is lost: etcdctl member remove %x, and add a new one.", one.ID)
+			}
+			findings = append(findings, f)
 		}
 	}
 	if len(up) == len(all) {
@@ -179,6 +180,8 @@ func (p *Patient) watchLeader(ctx context.Context, before []*peer) Finding {
 		f.Evidence = append(f.Evidence, fmt.Sprintf("changes of leader: %d in %v of a member's life", changes, since.Round(time.Minute)))
 	}
 	switch {
+	case slices.ContainsFunc(after, func(one *peer) bool { return one.status != nil && one.status.Leader == 0 }):
+		f.Verdict, f.Reason, f.Remedy = Skipped, "there is none to watch", "See above."
 	case last != first:
 		f.Verdict, f.Reason = Warn, fmt.Sprintf("the term went from %d to %d while it was watched", first, last)
 		f.Remedy = "Find out why: slow disks and networks, and processors that are wanted by others (see check 6)."
@@ -216,7 +219,7 @@ func judgeLag(all []*peer) Finding {
 	case most >= behind:
 		f.Verdict, f.Reason = Warn, fmt.Sprintf("a member is %d entries behind", most)
 	default:
-		f.Reason = fmt.Sprintf("all are within %d entries of each other", behind)
+		f.Reason = fmt.Sprintf("those that answer are within %d entries of each other", behind)
 		return f
 	}
 	f.Remedy = "Look at that member's disk and processor; as long as it is behind it is no replacement for the leader."
@@ -284,6 +287,9 @@ func (p *Patient) judgeAlarms(ctx context.Context, all []*peer) []Finding {
 		return findings
 	case !known:
 		return []Finding{{Verdict: Skipped, Subject: "alarms", Reason: "no member tells", Remedy: "See above."}}
+	}
+	if !looked {
+		return []Finding{{Verdict: OK, Subject: "alarms", Reason: "the members that answer know of none"}}
 	}
 	return []Finding{{Verdict: OK, Subject: "alarms", Reason: "none is raised"}}
 }

@@ -223,7 +223,7 @@ func (p *Patient) examineOwn() []Finding {
 func (p *Patient) examinePeers(ctx context.Context, members []*pb.Member, err error) []Finding {
 	if err != nil {
 		return []Finding{{
-			Verdict: Skipped, Subject: "peers", Reason: "which addresses members connect to is not known: " + inLine(err), Remedy: "Connect as a user.",
+			Verdict: Skipped, Subject: "peers", Reason: "which addresses members connect to is not known", Evidence: []string{inLine(err)}, Remedy: "Examine again when the cluster can be asked.",
 		}}
 	}
 	var plain, unseen, well []string

@@ -27,7 +27,7 @@ func checkTopology(ctx context.Context, p *Patient) []Finding {
 	all, err := p.peers(ctx)
 	if err != nil {
 		return []Finding{{
-			Verdict: Skipped, Subject: "members", Reason: "they could not be listed: " + inLine(err), Remedy: "Connect as a user: with authentication on, anybody else may not list them.",
+			Verdict: Skipped, Subject: "members", Reason: "they could not be listed", Evidence: []string{inLine(err)}, Remedy: "Connect as a user: with authentication on, nobody else may list them.",
 		}}
 	}
 	var members []*pb.Member

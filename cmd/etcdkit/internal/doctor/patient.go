@@ -46,6 +46,7 @@ type Patient struct {
 
 	declared needs        // what the application may do: --recipe, --keys
 	pools    []*pool.Pool // to be closed
+	told     bool         // why there is no connection was said
 }
 
 // Privileged is the client that may see the most: Root, or else Client.

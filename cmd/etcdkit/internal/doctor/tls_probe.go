@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"time"
 )
@@ -100,30 +102,46 @@ func offered(ctx context.Context, endpoint string, c *tls.Config) (all []uint16)
 
 // lets reports whether a member speaks with somebody who connects in this way: nil for without TLS.
 func (d dialogue) lets(ctx context.Context, endpoint string, c *tls.Config) bool {
+	return d.with(ctx, endpoint, c) == nil
+}
+
+// refuses reports whether it hangs up on them, after a handshake that may look well.
+func (d dialogue) refuses(ctx context.Context, endpoint string, c *tls.Config) bool {
+	err := d.with(ctx, endpoint, c)
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// with has the dialogue, and returns nil if it came about.
+func (d dialogue) with(ctx context.Context, endpoint string, c *tls.Config) error {
 	conn, err := dial(ctx, endpoint)
 	if err != nil {
-		return false
+		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing was sent that could be lost
 	if err := conn.SetDeadline(time.Now().Add(askWithin)); err != nil {
-		return false
+		return err
 	}
 	if c != nil {
 		c = c.Clone()
 		c.InsecureSkipVerify, c.NextProtos = true, []string{d.protocol} // who the other side is was looked at
 		secure := tls.Client(conn, c)
 		// With TLS 1.3 this ends before the member says what it thinks of the certificate.
-		if secure.HandshakeContext(ctx) != nil {
-			return false
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return err
 		}
 		conn = secure
 	}
 	if _, err := conn.Write([]byte(d.say)); err != nil {
-		return false
+		return err
 	}
 	answer := make([]byte, 9) // the head of a frame
-	_, err = io.ReadFull(conn, answer)
-	return err == nil && d.taken(answer)
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return err
+	}
+	if !d.taken(answer) {
+		return errors.New("it speaks another protocol")
+	}
+	return nil
 }
 
 // anonymous is a configuration without a certificate to show.
