@@ -15,9 +15,6 @@ import (
 	"github.com/etcdkit/etcdkit/retry"
 )
 
-// finishWithin bounds how long requests and spans that are under way may take at the end.
-const finishWithin = 5 * time.Second
-
 // serve is the service, until ctx ends.
 func serve(ctx context.Context, etcd []string, listener net.Listener) error {
 	shutdown, err := observe(ctx)
@@ -29,11 +26,21 @@ func serve(ctx context.Context, etcd []string, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }()
+	defer finish(func(context.Context) error { return client.Close() })
 
 	mail := queue.New[string](client, "mail", nil)
 	http.Handle("GET /metrics", promhttp.Handler())
-	http.HandleFunc("POST /mail", func(w http.ResponseWriter, r *http.Request) {
+	http.Handle("POST /mail", post(mail))
+	server := &http.Server{ReadHeaderTimeout: finishWithin}
+	go func() { _ = server.Serve(listener) }()
+	defer finish(server.Shutdown)
+	go func() { _ = queue.Report(ctx, client, &queue.ReportOptions{Queues: []string{mail.Name()}}) }()
+	return mail.Work(ctx, &queue.WorkOptions{Concurrency: 8}, send)
+}
+
+// post pushes what is posted.
+func post(mail *queue.Queue[string]) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(r.Body)
 		if err == nil {
 			_, err = mail.Push(r.Context(), string(text), nil)
@@ -41,15 +48,7 @@ func serve(ctx context.Context, etcd []string, listener net.Listener) error {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
-	})
-	server := &http.Server{ReadHeaderTimeout: finishWithin}
-	go func() { _ = server.Serve(listener) }()
-	defer finish(server.Shutdown)
-
-	reported := make(chan error, 1)
-	go func() { reported <- queue.Report(ctx, client, &queue.ReportOptions{Queues: []string{mail.Name()}}) }()
-	defer func() { <-reported }()
-	return mail.Work(ctx, &queue.WorkOptions{Concurrency: 8}, send)
+	}
 }
 
 // send is the handler. Its context carries the span of the delivery: what it does is traced below it.
@@ -57,6 +56,9 @@ func send(_ context.Context, d *queue.Delivery[string]) error {
 	log.Printf("%s: %d bytes, attempt %d", d.ID, len(d.Item), d.Attempt)
 	return nil
 }
+
+// finishWithin bounds how long the end of something may take.
+const finishWithin = 5 * time.Second
 
 // finish ends something in good time.
 func finish(end func(context.Context) error) {
