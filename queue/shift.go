@@ -123,7 +123,6 @@ func (t *trade) begin(ctx context.Context, s *session.Session) (*shift, error) {
 func (s *shift) run(ctx context.Context) error {
 	var desk, hands sync.WaitGroup
 	s.tail = follow.Attach(s.client, follow.Prefix(s.keys.line()).Tail().For(follow.Queue), (*tailing)(s))
-	defer gauges.hold(s)()
 	working, stop := context.WithCancel(s.life)
 	context.AfterFunc(s.life, func() { s.each(func(c *claim) { c.end(context.Cause(s.life)) }) })
 	desk.Go(func() { s.loading(s.life) })
@@ -134,6 +133,7 @@ func (s *shift) run(ctx context.Context) error {
 	for range s.opts.Concurrency {
 		hands.Go(s.handler)
 	}
+	defer gauges.hold(s)()
 	select {
 	case <-ctx.Done():
 	case <-s.life.Done():
