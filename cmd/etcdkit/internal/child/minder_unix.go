@@ -64,6 +64,9 @@ type minder struct {
 func (m *minder) mind(in *os.File, path string, args []string) {
 	// To the kernel a parent is a thread: this one must live for as long as the command does.
 	runtime.LockOSThread()
+	// From the terminal, or sent to the group by somebody: they are the program's, and not to end a minder before the command. They
+	// are caught and not ignored, which the command would inherit.
+	catch(make(chan os.Signal, 1))
 	adopt()
 	call(minderName)
 	heard := make(chan message)
@@ -96,10 +99,7 @@ func (m *minder) run(heard <-chan message, path string, args []string) {
 		m.say(message{verb: failed, number: int64(errno)})
 		return
 	}
-	// From the terminal, or sent to the group by somebody: they are the program's, and not to end a minder before the command.
-	// The command has been started: it does not inherit that they are ignored.
-	signal.Ignore(caught...)
-	signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU)
+	signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) // not before: the command would inherit it
 	m.pid = pid
 	m.say(message{verb: began, number: int64(pid)})
 	waits := make(chan change)

@@ -192,7 +192,7 @@ func (p *Process) run() {
 				p.killed()
 				return
 			case m.verb == stopped:
-				suspend(p.cmd.Signals)
+				suspend()
 				p.say(message{verb: resume})
 			case m.verb == kills: // it is at it: it has time to see to the end of all
 				p.mu.Lock()

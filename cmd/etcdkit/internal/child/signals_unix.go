@@ -35,11 +35,7 @@ type Signals struct {
 func Catch(ctx context.Context) (context.Context, *Signals) {
 	s := &Signals{came: make(chan os.Signal, 16), done: make(chan struct{})}
 	ctx, s.cancel = context.WithCancelCause(ctx)
-	for _, one := range caught {
-		if !signal.Ignored(one) {
-			signal.Notify(s.came, one)
-		}
-	}
+	catch(s.came)
 	go func() {
 		for {
 			select {
@@ -51,6 +47,15 @@ func Catch(ctx context.Context) (context.Context, *Signals) {
 		}
 	}()
 	return ctx, s
+}
+
+// catch catches signals, but for those that are ignored.
+func catch(to chan<- os.Signal) {
+	for _, one := range caught {
+		if !signal.Ignored(one) {
+			signal.Notify(to, one)
+		}
+	}
 }
 
 // Close has signals do again what they do by themselves, and ends the context.
@@ -95,7 +100,7 @@ func (s *Signals) take(one os.Signal) {
 	case p != nil:
 		p.Signal(sig)
 	case sig == syscall.SIGTSTP:
-		suspend(s)
+		suspend()
 	}
 }
 

@@ -34,8 +34,14 @@ func stayOpen(fd uintptr) error {
 	return err
 }
 
-// suspend stops this process until it is told to go on.
-func suspend(*Signals) {
+// suspend stops this process, if it is a job of a shell, until it is told to go on.
+func suspend() {
+	session, err := unix.Getsid(unix.Getppid())
+	own, err2 := unix.Getsid(0)
+	group, err3 := unix.Getpgid(unix.Getppid())
+	if errors.Join(err, err2, err3) != nil || session != own || group == unix.Getpgrp() {
+		return
+	}
 	resumed := make(chan os.Signal, 1)
 	signal.Notify(resumed, syscall.SIGCONT)
 	defer signal.Stop(resumed)

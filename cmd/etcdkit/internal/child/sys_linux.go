@@ -3,7 +3,6 @@ package child
 import (
 	"bytes"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -38,16 +37,33 @@ func stayOpen(fd uintptr) error {
 	return err
 }
 
-// suspend stops this process as the terminal would: not if there is nobody who could have it go on. It returns when it goes on.
-func suspend(s *Signals) {
+// suspend stops this process as the terminal would, which Go cannot undo having caught: not if there is nobody who could have it go
+// on. It returns when it goes on.
+func suspend() {
+	if !controlled() {
+		return
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	signal.Reset(syscall.SIGTSTP)
 	// To this very thread: then it stops before the call returns.
-	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGTSTP)
-	if s != nil {
-		signal.Notify(s.came, syscall.SIGTSTP)
+	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGSTOP)
+}
+
+// controlled reports whether this process is part of a job: outside of its process group, but in its session, there is one above it.
+func controlled() bool {
+	all := map[int]process{}
+	for _, p := range processes() {
+		all[p.pid] = p
 	}
+	self := all[unix.Getpid()]
+	for p, known := all[self.parent]; known; p, known = all[p.parent] {
+		if p.group != self.group {
+			session, err := unix.Getsid(p.pid)
+			own, err2 := unix.Getsid(0)
+			return err == nil && err2 == nil && session == own
+		}
+	}
+	return false
 }
 
 // process is a line of the kernel's list.

@@ -233,6 +233,8 @@ func (h *holder) while(ctx context.Context, held holding, s *session.Session) (e
 	switch {
 	case errors.Is(err, child.ErrLate):
 		return outcome{lost: h.loss(held, "before the command was started")}, nil
+	case err != nil && ctx.Err() != nil: // the signal was the minder's, too
+		return end, context.Cause(ctx)
 	case err != nil:
 		return end, err
 	}
