@@ -46,9 +46,9 @@ func program(script string) {
 		Path: "/bin/sh", Args: []string{"sh", "-c", script}, Stdout: os.Stdout, Stderr: os.Stderr, Grace: 200 * time.Millisecond,
 		Until: func() time.Time {
 			if os.Getenv(asLosing) != "" && time.Since(began) > time.Second {
-				return began.Add(2 * time.Second)
+				return began.Add(3 * time.Second)
 			}
-			return time.Now().Add(time.Second)
+			return time.Now().Add(2 * time.Second)
 		},
 	})
 	if err != nil {
@@ -229,11 +229,11 @@ func TestStopIsSIGTERMAndThenSIGKILLForAll(t *testing.T) {
 func TestTheDeadlineIsPutOffAndThenKept(t *testing.T) {
 	t.Parallel()
 	f := newFIFO(t)
-	until := time.Now().Add(400 * time.Millisecond)
+	until := time.Now().Add(2 * time.Second)
 	last := time.Now().Add(time.Second)
 	p := run(t, child.Command{Grace: 200 * time.Millisecond, Until: func() time.Time {
-		if at := time.Now().Add(400 * time.Millisecond); at.Before(last) {
-			until = at
+		if now := time.Now(); now.Before(last) {
+			until = now.Add(2 * time.Second)
 		}
 		return until
 	}}, stubborn(f))
@@ -279,7 +279,23 @@ func TestAllDieWithTheProgram(t *testing.T) {
 	f := newFIFO(t)
 	c := begin(t, stubborn(f))
 	f.up()
+	began := time.Now()
 	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	f.ends()
+	if took := time.Since(began); took > time.Second { // the deadline would have come after two
+		t.Errorf("that took %v", took)
+	}
+}
+
+// The kernel kills the command with its minder, also if the program can do nothing.
+func TestTheCommandDiesWithItsMinder(t *testing.T) {
+	t.Parallel()
+	f := newFIFO(t)
+	c := begin(t, `trap "" TERM; exec 9>`+f.name+`; echo up >&9; exec sleep 1000`)
+	f.line()
+	if err := errors.Join(c.Process.Signal(syscall.SIGSTOP), syscall.Kill(minderOf(t, c.Process.Pid), syscall.SIGKILL)); err != nil {
 		t.Fatal(err)
 	}
 	f.ends()

@@ -143,16 +143,18 @@ Exit codes:
 
 // stopping is what lock and elect say of the end of a command.
 const stopping = `
-What is held stands on a lease, which is renewed all the time. If that fails, the command gets SIGTERM a --grace before it
-can no longer be relied on, and SIGKILL then: before etcd can give to anybody else what was held. It is stopped at once if the lease is
-revoked or the key deleted, which frees it first: within a second somebody else may hold it too. What it writes is protected
-against that, and against a machine that stands still, only where its fencing token is checked.
+What is held stands on a lease, which is renewed all the time. If that fails, the command gets SIGTERM a
+--grace before it can no longer be relied on, and SIGKILL then: before etcd can give to anybody else what
+was held. It is stopped at once if the lease is revoked or the key deleted, which frees it first: within a
+second somebody else may hold it too. What it writes is protected against that, and against a machine that
+stands still, only where its fencing token is checked.
 
-A second process watches over the deadline, so that it is kept if etcdkit hangs, is frozen or killed: then the command is killed,
-too. It is in a process group of its own; the whole group is signalled, and on Linux everything that it has started is
-killed, daemons too. What it leaves behind when it ends is told to end, and killed after the grace, before anything is given back.
-Commands that get other rights (sudo), or have others do their work (docker, systemd-run), are beyond that.
+A second process watches over the deadline, so that it is kept if etcdkit hangs, is frozen or killed: then
+the command is killed, too. It is in a process group of its own; the whole group is signalled, and on Linux
+everything that it has started is killed, daemons too. What it leaves behind when it ends is told to end,
+and killed after the grace, before anything is given back. Commands that get other rights (sudo), or have
+others do their work (docker, systemd-run), are beyond that.
 
-SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the command; when it has ended, what was held is given back.
-A command that is stopped with Ctrl-Z is not renewed for: it loses what it held.
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the command; when it has ended, what
+was held is given back. A command that is stopped with Ctrl-Z is not renewed for: it loses what it held.
 `

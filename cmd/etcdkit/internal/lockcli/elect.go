@@ -26,15 +26,17 @@ func NewElect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "elect NAME -- CMD [ARG...]",
 		Short: "Run a command while leading",
-		Long: `Stand for an election, and run a command while leading. When it ends the term is given up, and the next in line leads.
+		Long: `Stand for an election, and run a command while leading. When it ends the term is given up, and the next in
+line leads.
 
-With --restart it is there for good: after a term was lost, and after the command has ended, with whatever code, it stands again, at
-the end of the line, and runs the command anew when it leads. A command that ends soon is waited for: 1s, then twice as long each time,
-up to 30s. It ends when it is told to (SIGINT, SIGTERM, SIGHUP, SIGQUIT), or the command was ended by SIGINT, with the code of the
-command; and if the command cannot be run.
+With --restart it is there for good: after a term was lost, and after the command has ended, with whatever
+code, it stands again, at the end of the line, and runs the command anew when it leads. A command that ends
+soon is waited for: 1s, then twice as long each time, up to 30s. It ends when it is told to (SIGINT,
+SIGTERM, SIGHUP, SIGQUIT), or the command was ended by SIGINT, with the code of the command; and if the
+command cannot be run.
 
-The command finds in its environment ETCDKIT_NAME, ETCDKIT_KEY (in etcd), ETCDKIT_VALUE and ETCDKIT_TOKEN (the fencing token:
-larger than those of all terms before).
+The command finds in its environment ETCDKIT_NAME, ETCDKIT_KEY (in etcd), ETCDKIT_VALUE and ETCDKIT_TOKEN
+(the fencing token: larger than those of all terms before).
 ` + stopping + codes,
 		Example: `  etcdkit elect scheduler --value 10.0.0.7:80 --restart -- ./scheduler
   etcdctl get --prefix --sort-by=CREATE --limit=1 scheduler/    # who leads`,

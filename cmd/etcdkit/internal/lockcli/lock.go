@@ -22,11 +22,12 @@ func NewLock() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lock NAME -- CMD [ARG...]",
 		Short: "Run a command while holding a lock",
-		Long: `Run a command while holding a lock: one at a time on all machines, in the order in which they come. With --shared, together
-with others that say so too; with --semaphore N, so many at a time.
+		Long: `Run a command while holding a lock: one at a time on all machines, in the order in which they come. With
+--shared, together with others that say so too; with --semaphore N, so many at a time.
 
-The command finds in its environment ETCDKIT_NAME, ETCDKIT_KEY (in etcd), ETCDKIT_TOKEN (the fencing token: larger than those of
-all who held it before) and, with --semaphore, ETCDKIT_SLOT (0 to N-1, nobody else's while it runs).
+The command finds in its environment ETCDKIT_NAME, ETCDKIT_KEY (in etcd), ETCDKIT_TOKEN (the fencing token:
+larger than those of all who held it before) and, with --semaphore, ETCDKIT_SLOT (0 to N-1, nobody else's
+while it runs).
 ` + stopping + codes,
 		Example: `  etcdkit lock migrations -- ./migrate.sh
   etcdkit lock nightly/report --try -- report --all
