@@ -174,9 +174,9 @@ func picture(ctx context.Context, u *cli.Use, name string, s live.State) (live.P
 // report prints what becomes of a line: changes, or with -o json the whole line after each.
 func report(ctx context.Context, u *cli.Use, name string) error {
 	before, first := map[string]place{}, true
-	told := cutOff{u: u}
+	told := live.CutOff{Use: u}
 	return live.Follow(ctx, u.Client(), turn.Prefix(name), 0, func(s live.State) error {
-		told.note(s.Cut)
+		told.Note(s.Cut)
 		l := readLine(name, s.Keys)
 		now := map[string]place{}
 		for _, p := range l.all() {
@@ -196,23 +196,20 @@ func report(ctx context.Context, u *cli.Use, name string) error {
 			o.Revision, o.Time = s.Revision, time.Now().UTC().Truncate(time.Millisecond)
 			u.Emit(o)
 		case first && len(events) == 0:
-			u.Out.Print(moment("free"))
+			u.Out.Print(live.Moment("free"))
 		}
 		first = false
 		if !u.JSON {
 			for _, e := range events {
-				u.Out.Print(moment(e))
+				u.Out.Print(live.Moment(e))
 			}
 			if len(now) == 0 && len(events) > 0 {
-				u.Out.Print(moment("free"))
+				u.Out.Print(live.Moment("free"))
 			}
 		}
 		return u.Out.Err()
 	})
 }
-
-// moment is a line that says when.
-func moment(text string) string { return time.Now().Format(time.TimeOnly) + "  " + cli.Visible(text) }
 
 // compare says what has become of a line: who has gone first, and then the others in order.
 func compare(before, now map[string]place, l line) (events []string) {

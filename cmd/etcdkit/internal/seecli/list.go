@@ -237,9 +237,9 @@ func (l *line) listed(revision int64) listedJSON {
 // reportAll prints each line below a prefix of which something has changed.
 func reportAll(ctx context.Context, u *cli.Use, prefix string) error {
 	before := map[string]string{}
-	told := cutOff{u: u}
+	told := live.CutOff{Use: u}
 	return live.Follow(ctx, u.Client(), prefix, 0, func(s live.State) error {
-		told.note(s.Cut)
+		told.Note(s.Cut)
 		now := map[string]string{}
 		lines := linesOf(s.Keys)
 		for name := range before {
@@ -271,26 +271,10 @@ func reportAll(ctx context.Context, u *cli.Use, prefix string) error {
 						text += ", " + by
 					}
 				}
-				u.Out.Print(moment(text))
+				u.Out.Print(live.Moment(text))
 			}
 		}
 		before = now
 		return u.Out.Err()
 	})
-}
-
-// cutOff tells when a watch is cut off from etcd, and when it is not any more.
-type cutOff struct {
-	u  *cli.Use
-	is bool
-}
-
-func (c *cutOff) note(why error) {
-	switch {
-	case why != nil && !c.is:
-		c.u.Say("cut off from etcd: %s", cli.Plainly(why.Error()))
-	case why == nil && c.is:
-		c.u.Say("connected again")
-	}
-	c.is = why != nil
 }
