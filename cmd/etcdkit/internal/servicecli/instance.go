@@ -103,19 +103,31 @@ func leasesOf(all []instance) (ids []clientv3.LeaseID) {
 	return ids
 }
 
-var instanceHeader = []string{"ID", "STATE", "ADDR", "ZONE", "VERSION", "WEIGHT", "LEFT", "METADATA", "PROBLEM"}
+var instanceHeader = []string{"ID", "STATE", "ADDR", "ZONE", "VERSION", "WEIGHT", "LEFT", "METADATA, PROBLEMS"}
 
 func instanceRows(all []instance, known map[clientv3.LeaseID]leases.Lease) [][]string {
 	rows := make([][]string, len(all))
+	weighted := slices.ContainsFunc(all, func(i instance) bool { return i.is != nil && i.is.Weight != defaultWeight })
 	for n, i := range all {
-		row := []string{i.id, i.state(), "", "", "", "", known[i.lease].Text(), "", i.problem}
+		row := []string{i.id, i.state(), "", "", "", "", known[i.lease].Text(), i.problem}
 		if i.is != nil {
-			row[2], row[3], row[4], row[5], row[7] = i.is.Addr, i.is.Zone, i.is.Version, strconv.Itoa(i.is.Weight), metadataText(i.is.Metadata)
+			row[2], row[3], row[4] = i.is.Addr, i.is.Zone, i.is.Version
+			if weighted {
+				row[5] = strconv.Itoa(i.is.Weight)
+			}
+			if text := metadataText(i.is.Metadata); text != "" && i.problem != "" {
+				row[7] += "; " + text
+			} else {
+				row[7] += text
+			}
 		}
 		rows[n] = row
 	}
 	return rows
 }
+
+// defaultWeight is not worth a column if all have it.
+const defaultWeight = 100
 
 // instanceJSON is an instance.
 type instanceJSON struct {

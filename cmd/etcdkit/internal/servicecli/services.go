@@ -137,7 +137,7 @@ func (v *view) list(ctx context.Context) error {
 		}
 		return nil
 	}
-	cli.Fitted(v.u.Out, instanceHeader, instanceRows(all, known), "ID", "ADDR", "LEFT")
+	cli.Fitted(v.u.Out, instanceHeader, instanceRows(all, known), "ID", "STATE", "ADDR", "LEFT")
 	return nil
 }
 
@@ -176,7 +176,7 @@ func (v *view) picture(ctx context.Context, s live.State) (live.Picture, error) 
 	if len(services) == 1 {
 		title = v.service + ": " + services[0].String()
 	}
-	return live.Picture{Title: title, Header: instanceHeader, Rows: instanceRows(all, known), Whole: []string{"ID", "ADDR", "LEFT"}}, nil
+	return live.Picture{Title: title, Header: instanceHeader, Rows: instanceRows(all, known), Whole: []string{"ID", "STATE", "ADDR", "LEFT"}}, nil
 }
 
 // report prints what becomes of them.
