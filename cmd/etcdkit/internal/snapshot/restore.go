@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"os"
 	"time"
@@ -81,7 +82,7 @@ func (t task) run() error {
 	if err != nil {
 		return err
 	}
-	hash, _, err := e.Server.KV().HashStorage().HashByRev(revision)
+	hash, err := hashAt(e, revision)
 	if err != nil {
 		return err
 	}
@@ -151,13 +152,13 @@ func answer(e *embed.Etcd) error {
 		if _, err := fmt.Sscan(in.Text(), &revision, &compact); err != nil {
 			return err
 		}
-		hash, _, err := e.Server.KV().HashStorage().HashByRev(revision)
+		hash, err := hashAt(e, revision)
 		if err == nil && hash.CompactRevision < compact {
 			ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 			_, err = e.Server.Compact(ctx, &pb.CompactionRequest{Revision: compact, Physical: true})
 			cancel()
 			if err == nil {
-				hash, _, err = e.Server.KV().HashStorage().HashByRev(revision)
+				hash, err = hashAt(e, revision)
 			}
 		}
 		if err != nil {
@@ -168,4 +169,17 @@ func answer(e *embed.Etcd) error {
 		}
 	}
 	return nil
+}
+
+// remembered is how many hashes a member remembers of compactions, those of the highest revisions.
+const remembered = 10
+
+// hashAt is HashKV of what is there. Of the revision of a compaction a member would tell what it was before that.
+func hashAt(e *embed.Etcd, revision int64) (mvcc.KeyValueHash, error) {
+	hashes := e.Server.KV().HashStorage()
+	for range remembered {
+		hashes.Store(mvcc.KeyValueHash{Revision: math.MaxInt64})
+	}
+	hash, _, err := hashes.HashByRev(revision)
+	return hash, err
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,8 +115,13 @@ func verifyIn(ctx context.Context, dir, path string, client *clientv3.Client, pr
 	if err != nil {
 		return nil, err
 	}
+	for i := range compared {
+		if c := &compared[i]; c.Err == nil && c.Compact < v.Compact {
+			askAnew(ctx, client, c, v.Revision)
+		}
+	}
 	// What is compacted stays so: those who have compacted least come first.
-	slices.SortStableFunc(compared, func(a, b Comparison) int { return int(a.Compact - b.Compact) })
+	slices.SortStableFunc(compared, func(a, b Comparison) int { return cmp.Compare(a.Compact, b.Compact) })
 	for i := range compared {
 		c := &compared[i]
 		switch {
@@ -201,6 +207,17 @@ func askMember(ctx context.Context, client *clientv3.Client, endpoint string, re
 			c.Err = err
 			return c
 		}
+	}
+}
+
+// askAnew asks a member again that has compacted the revision itself: it remembers the hash from before that. What it holds now it
+// hashes anew, but that is of the same revision only if nothing was written since.
+func askAnew(ctx context.Context, client *clientv3.Client, c *Comparison, revision int64) {
+	asking, cancel := context.WithTimeout(ctx, hashWithin)
+	defer cancel()
+	resp, err := client.HashKV(asking, c.Endpoint, 0)
+	if err == nil && cmp.Or(resp.HashRevision, resp.Header.GetRevision()) == revision {
+		c.Hash, c.Compact = resp.Hash, max(resp.CompactRevision, 0)
 	}
 }
 
