@@ -161,7 +161,7 @@ func newDoctorCluster(t *testing.T, setup doctorSetup) *doctorCluster {
 // enableAuth makes the users, and has members ask who somebody is.
 func (c *doctorCluster) enableAuth() {
 	c.t.Helper()
-	cli, ctx := c.client(""), c.t.Context()
+	cli, ctx := c.client(""), doctorWithin(c.t)
 	read := func(_ any, err error) {
 		if err != nil {
 			c.t.Fatal(err)

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,6 +69,7 @@ func (p *Patient) peers(ctx context.Context) ([]*peer, error) {
 			all = append(all, &peer{Member: &pb.Member{ClientURLs: []string{endpoint}}})
 		}
 	}
+	slices.SortFunc(all, func(a, b *peer) int { return cmp.Compare(a.Name, b.Name) })
 	var asked sync.WaitGroup
 	for _, one := range all {
 		asked.Go(func() { p.question(ctx, one) })

@@ -177,7 +177,7 @@ func (p *Patient) watchLeader(ctx context.Context, before []*peer) Finding {
 	f.Evidence = []string{fmt.Sprintf("term %d, and %d after %v", first, last, observe)}
 	changes, since := p.leaderChanges(ctx, after)
 	if since > 0 {
-		f.Evidence = append(f.Evidence, fmt.Sprintf("changes of leader: %d in %v of a member's life", changes, since.Round(time.Minute)))
+		f.Evidence = append(f.Evidence, fmt.Sprintf("changes of leader: %d since a member started, %s", changes, cli.Ago(time.Now().Add(-since))))
 	}
 	switch {
 	case slices.ContainsFunc(after, func(one *peer) bool { return one.status != nil && one.status.Leader == 0 }):

@@ -8,11 +8,25 @@ import (
 
 // hostOf is the host and port of an endpoint, as it is named to people and dialed.
 func hostOf(endpoint string) string {
-	_, address, found := strings.Cut(endpoint, "://")
-	if !found {
+	if _, address, found := strings.Cut(endpoint, "://"); found {
+		return strings.TrimSuffix(address, "/")
+	}
+	return strings.TrimPrefix(endpoint, "unix:")
+}
+
+// withScheme is an endpoint as members announce theirs; one that says nothing of TLS is with it if there are files for it.
+func withScheme(endpoint string, files bool) string {
+	if strings.HasPrefix(endpoint, "unix") {
 		return endpoint
 	}
-	return strings.TrimSuffix(address, "/")
+	scheme, address, found := strings.Cut(endpoint, "://")
+	switch {
+	case found:
+		return strings.ToLower(scheme) + "://" + strings.TrimSuffix(address, "/")
+	case files:
+		return "https://" + endpoint
+	}
+	return "http://" + endpoint
 }
 
 // dial opens a network connection to an endpoint.

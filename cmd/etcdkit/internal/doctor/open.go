@@ -26,8 +26,11 @@ func (p *Patient) open(ctx context.Context, t *cli.Terminal, root string) error 
 	if err != nil {
 		return err
 	}
-	p.Config, p.Endpoints = cfg, cfg.Endpoints
-	if p.tls, err = load(cfg); err != nil {
+	p.Config, p.Endpoints = cfg, nil
+	for _, endpoint := range cfg.Endpoints {
+		p.Endpoints = append(p.Endpoints, withScheme(endpoint, cfg.TLS != nil))
+	}
+	if p.tls, err = load(cfg, secured(p.Endpoints[0])); err != nil {
 		return cli.Connecting(err)
 	}
 	app, err := pool.Open(ctx, cfg)
@@ -93,12 +96,12 @@ func (p *Patient) close(ctx context.Context) {
 }
 
 // load reads the files for TLS; nil without TLS.
-func load(cfg pool.Config) (*tls.Config, error) {
+func load(cfg pool.Config, secured bool) (*tls.Config, error) {
 	files := cfg.TLS
-	if files == nil {
-		if !secured(cfg.Endpoints[0]) {
-			return nil, nil
-		}
+	switch {
+	case !secured:
+		return nil, nil
+	case files == nil:
 		files = &pool.TLSFiles{}
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: files.ServerName, InsecureSkipVerify: files.AnyServer} //nolint:gosec // as it was asked for, and a finding

@@ -57,22 +57,27 @@ func (p *printer) report(c check, r Report) {
 	}
 }
 
-// merged puts what is well for the same reason in one line.
+// merged puts what is to be said in the same words in one finding.
 func merged(findings []Finding) (all []Finding) {
 	for _, f := range findings {
-		i := slices.IndexFunc(all, func(o Finding) bool { return o.Verdict == OK && f.Verdict == OK && o.Reason == f.Reason })
+		i := slices.IndexFunc(all, func(o Finding) bool { return o.Verdict == f.Verdict && o.Reason == f.Reason && o.Remedy == f.Remedy })
 		if i < 0 {
 			all = append(all, f)
 			continue
 		}
-		what := f.Subject[strings.LastIndexByte(f.Subject, ' ')+1:]
-		if f.Subject[:len(f.Subject)-len(what)] != all[i].Subject[:strings.LastIndexByte(strings.SplitN(all[i].Subject, ",", 2)[0], ' ')+1] {
-			what = f.Subject
-		}
-		all[i].Subject += ", " + what
+		all[i].Subject = joined(all[i].Subject, f.Subject)
 		all[i].Evidence = slices.Concat(all[i].Evidence, f.Evidence)
 	}
 	return all
+}
+
+// joined are two subjects in one; "certificate of a, b" if each is "certificate of".
+func joined(a, b string) string {
+	of := b[:strings.LastIndexByte(b, ' ')+1]
+	if first, _, _ := strings.Cut(a, ", "); first[:strings.LastIndexByte(first, ' ')+1] == of {
+		b = b[len(of):]
+	}
+	return a + ", " + b
 }
 
 // finding prints one: what it is about and why, what was seen, and what to do.
