@@ -251,7 +251,7 @@ func listen(t *testing.T, cfg *tls.Config) string {
 func TestVersionsOfTLSThatAreBrokenAreFound(t *testing.T) {
 	t.Parallel()
 	p := &Patient{tls: &tls.Config{MinVersion: tls.VersionTLS12}}
-	old := listen(t, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS12}) //nolint:gosec // that is what is to be found
+	old := listen(t, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS12})
 	expect(t, p.judgeEncryption(t.Context(), old, p.tlsFor(old)), Fail, "versions it agrees to: TLS 1.0 and TLS 1.1 and TLS 1.2")
 	now := listen(t, &tls.Config{MinVersion: tls.VersionTLS13})
 	f := p.judgeEncryption(t.Context(), now, p.tlsFor(now))

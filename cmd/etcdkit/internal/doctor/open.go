@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,9 +127,6 @@ func load(cfg pool.Config, secured bool) (*tls.Config, error) {
 
 // denied reports whether etcd refuses to tell, as a matter of rights.
 func denied(err error) bool {
-	switch retry.EtcdError(err) {
-	case rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthFailed:
-		return true
-	}
-	return false
+	no := []error{rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthFailed}
+	return slices.Contains(no, retry.EtcdError(err))
 }
