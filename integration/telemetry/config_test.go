@@ -57,14 +57,14 @@ func configOpen(t *testing.T, cli *clientv3.Client, key string, opts *config.Opt
 // configReads waits until what is reported of a key is a revision, and how many documents are refused and were.
 func configReads(t *testing.T, key string, applied, rejecting, rejected float64) {
 	t.Helper()
-	gaugeReads(t, applied, "etcdkit.config.applied_revision", "etcdkit.config.key", key)
-	gaugeReads(t, rejecting, "etcdkit.config.rejecting", "etcdkit.config.key", key)
 	etcdtest.Eventually(t, gaugeSoon, "refused documents are counted", func(context.Context) error {
 		if n := value(t, "etcdkit.config.rejected", "etcdkit.config.key", key); n != rejected {
 			return fmt.Errorf("%v were, want %v", n, rejected)
 		}
 		return nil
 	})
+	gaugeReads(t, rejecting, "etcdkit.config.rejecting", "etcdkit.config.key", key)
+	gaugeReads(t, applied, "etcdkit.config.applied_revision", "etcdkit.config.key", key)
 }
 
 // configGone fails the test if a key is still in a gauge, or a value in any metric.
@@ -164,6 +164,12 @@ func TestOfSeveralValuesOfAKeyTheOneBehindIsReported(t *testing.T) {
 	lax := configOpen(t, cli, key, nil)
 	strict := configOpen(t, cli, key, &config.Options[configLimits]{Validate: configValidate})
 	second := configPut(t, key, configDocument(-1))
+	etcdtest.Eventually(t, gaugeSoon, "one of them takes the document", func(context.Context) error {
+		if got := lax.Get().Rate; got != -1 {
+			return fmt.Errorf("the rate is %d", got)
+		}
+		return nil
+	})
 	configReads(t, key, first, 1, 1)
 	strict.Close()
 	configReads(t, key, second, 0, 1)

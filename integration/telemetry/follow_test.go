@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,22 +105,6 @@ func TestWhatFollowsIsToldApartByItsRecipe(t *testing.T) {
 			worked <- queue.New[int](cli, "jobs", nil).Work(ctx, nil, func(context.Context, *queue.Delivery[int]) error { return nil })
 		}()
 	})
-	sess, err := session.Open(ctx, cli, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sess.Close(context.WithoutCancel(ctx)) }()
-	held, err := lock.NewMutex(sess, "door").Lock(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	waited := make(chan error, 1)
-	followOpened(t, "lock", func() {
-		go func() {
-			_, err := lock.NewMutex(sess, "door").Lock(ctx)
-			waited <- err
-		}()
-	})
 	observed := make(chan struct{})
 	followOpened(t, "election", func() {
 		go func() {
@@ -128,12 +113,6 @@ func TestWhatFollowsIsToldApartByItsRecipe(t *testing.T) {
 			}
 		}()
 	})
-	if err := held.Unlock(ctx); err != nil {
-		t.Error(err)
-	}
-	if err := etcdtest.Receive(t, gaugeSoon, "the lock", waited); err != nil {
-		t.Error(err)
-	}
 	cancel()
 	if err := etcdtest.Receive(t, gaugeSoon, "the worker's end", worked); err != nil {
 		t.Error(err)
@@ -141,6 +120,43 @@ func TestWhatFollowsIsToldApartByItsRecipe(t *testing.T) {
 	etcdtest.Done(t, gaugeSoon, "the observer's end", observed)
 	gaugeGone(t, "etcdkit.follow.lag", "etcdkit.recipe", "queue")
 	gaugeGone(t, "etcdkit.follow.lag", "etcdkit.recipe", "election")
+}
+
+// Who owns watches its own key, who waits watches the line, and behind many others those right ahead of it.
+func TestWhoStandsInLineFollowsAsALock(t *testing.T) {
+	c := etcdtest.New(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	var door [2]lock.Mutex // through a client each
+	for i := range door {
+		sess, err := session.Open(ctx, c.Client(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = sess.Close(context.WithoutCancel(ctx)) })
+		door[i] = lock.NewMutex(sess, "door")
+	}
+	enter := func(m lock.Mutex, others int) {
+		t.Helper()
+		waiting.Go(func() {
+			if held, err := m.Lock(ctx); err == nil {
+				_ = held.Unlock(context.WithoutCancel(ctx))
+			}
+		})
+		etcdtest.WaitKeys(t, gaugeSoon, c.Oracle(0), "door/", others+1)
+	}
+	followOpened(t, "lock", func() {
+		if _, err := door[0].Lock(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+	followOpened(t, "lock", func() { enter(door[0], 1) })
+	for others := 2; others < 10; others++ {
+		enter(door[0], others)
+	}
+	followOpened(t, "lock", func() { enter(door[1], 10) })
 }
 
 // followResyncs is how often what configuration follows was read for a reason.
@@ -277,6 +293,7 @@ func TestAViewThatWasNeverReadLagsFromTheBeginning(t *testing.T) {
 	link.Cut()
 	current := follow.Attach(c.Client(), follow.Prefix("a/").For(follow.Lock), followNobody{})
 	defer current.Close()
+	gaugeReads(t, 0, "etcdkit.follow.lag", "etcdkit.recipe", "lock")
 	began := time.Now()
 	never := follow.Attach(link.Client(), follow.Prefix("a/").For(follow.Lock), followNobody{})
 	attached := time.Now()

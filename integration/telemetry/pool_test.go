@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,6 +91,8 @@ func TestConnectionsAreReportedByClassAndState(t *testing.T) {
 // A connection that was replaced is there until the last call through it has ended.
 func TestAReplacedConnectionIsDraining(t *testing.T) {
 	begun, released := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	defer release()
 	holds := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		if get, is := req.(*pb.RangeRequest); is && string(get.Key) == "held" {
 			close(begun)
@@ -134,7 +137,7 @@ func TestAReplacedConnectionIsDraining(t *testing.T) {
 	etcdtest.Done(t, gaugeSoon, "the call", begun)
 	poolHas(t, 1, "unary", "draining")
 	poolHas(t, 1, "unary", "ready")
-	close(released)
+	release()
 	if err := etcdtest.Receive(t, gaugeSoon, "the call's end", ended); err != nil {
 		t.Error(err)
 	}
