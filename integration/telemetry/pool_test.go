@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -102,7 +101,7 @@ func TestAReplacedConnectionIsDraining(t *testing.T) {
 	}
 	c := etcdtest.New(t, &etcdtest.Options{GRPC: []grpc.ServerOption{grpc.ChainUnaryInterceptor(holds)}})
 	p := poolOpen(t, pool.Config{
-		Endpoints: c.Endpoints(), MaxLifetime: time.Millisecond, MaxConnections: 1,
+		Endpoints: c.Endpoints(), MaxLifetime: 1, MaxConnections: 1,
 		Retry: retry.Policy{AttemptTimeout: -1, ReadTimeout: -1, MaxElapsed: -1},
 	})
 	began, end, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
