@@ -26,10 +26,10 @@ func TestWithoutAProviderASessionIsMeasuredForNothing(t *testing.T) {
 
 func TestOnlyTrustedSessionsAreInTheGauges(t *testing.T) {
 	trusted, over := unwatched(time.Hour), unwatched(-time.Nanosecond)
-	for _, s := range []*Session{trusted, over} {
-		s.begun()
-		defer s.over()
-	}
+	trusted.begun()
+	over.begun()
+	t.Cleanup(trusted.over)
+	t.Cleanup(over.over)
 	if all := trustedNow(); len(all) != 1 || all[0] != trusted {
 		t.Errorf("%d sessions, want the one whose window is open", len(all))
 	}

@@ -172,7 +172,7 @@ func sessionElsewhere(t *testing.T) *session.Session {
 	cli := etcdtest.Dial(t, clientv3.Config{
 		Endpoints: []string{here.Endpoint()},
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			_, host, _ := strings.Cut(address.Load().(string), "://") //nolint:forcetypeassert // only strings are stored
+			_, host, _ := strings.Cut(address.Load().(string), "://")
 			return new(net.Dialer).DialContext(ctx, "tcp", host)
 		})},
 	})

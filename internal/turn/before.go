@@ -26,13 +26,18 @@ func (p *Place) Before(ctx context.Context, found func(value []byte)) {
 	}
 }
 
-// before is Before, in a goroutine of its own: it reads only what does not change about a place that has entered.
+// before is Before, in a goroutine of its own: it reads only what does not change about a place that has entered. It is one call
+// without more ado: when etcd is away there are others who find out why.
 func (p *Place) before(ctx context.Context) []byte {
 	ctx, cancel := context.WithTimeout(ctx, beforeMost)
 	defer cancel()
 	// A few, since the oldest keys may be those of lines further below.
-	line, err := oldest(ctx, p.sess.Client(), p.prefix, clientv3.WithRev(p.token), clientv3.WithLimit(seen))
-	if err != nil || len(line) == 0 || string(line[0].Key) == p.key {
+	resp, err := p.sess.Client().KV.Get(ctx, p.prefix, byAge(clientv3.WithRev(p.token), clientv3.WithLimit(seen))...)
+	if err != nil {
+		return nil
+	}
+	line := inLine(p.prefix, resp.Kvs)
+	if len(line) == 0 || string(line[0].Key) == p.key {
 		return nil
 	}
 	return line[0].Value

@@ -45,7 +45,10 @@ const (
 )
 
 // Witness is told, once, how a hold has ended: when it is lost, or else when it is known what became of its release.
-type Witness interface{ Ended(how End) }
+type Witness interface {
+	// Ended must not wait for anything.
+	Ended(how End)
+}
 
 // Own makes a hold of a place whose turn has come. The witness may be nil.
 func Own(p *Place, w Witness) *Hold {
