@@ -12,7 +12,7 @@ import (
 
 const (
 	// leastColumn is how narrow a column becomes at the least, and gap what is between two.
-	leastColumn = 8
+	leastColumn = 6
 	gap         = 2
 )
 
