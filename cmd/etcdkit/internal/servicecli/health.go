@@ -112,13 +112,13 @@ func (t teller) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range fields {
 		f.AddTo(enc)
 	}
-	text := e.Message
+	parts := []string{e.Message}
 	for _, name := range []string{"state", "by", "error"} {
 		if v, ok := enc.Fields[name]; ok {
-			text += fmt.Sprintf("; %s: %v", name, v)
+			parts = append(parts, fmt.Sprintf("%s: %v", name, v))
 		}
 	}
-	t.u.Say("%s", cli.Plainly(text))
+	t.u.Say("%s", cli.Plainly(strings.Join(parts, "; ")))
 	return nil
 }
 

@@ -81,19 +81,20 @@ func (i *instance) same(o instance) bool {
 
 // String is an instance in a line.
 func (i *instance) String() string {
-	text := i.id + "  " + i.state()
+	parts := []string{i.id, i.state()}
 	if i.is != nil {
-		text += "  " + i.is.Addr
-		for _, v := range [][2]string{{"zone", i.is.Zone}, {"version", i.is.Version}} {
-			if v[1] != "" {
-				text += "  " + v[0] + " " + v[1]
-			}
+		parts = append(parts, i.is.Addr)
+		if i.is.Zone != "" {
+			parts = append(parts, "zone "+i.is.Zone)
+		}
+		if i.is.Version != "" {
+			parts = append(parts, "version "+i.is.Version)
 		}
 	}
 	if i.problem != "" {
-		text += "  (" + i.problem + ")"
+		parts = append(parts, "("+i.problem+")")
 	}
-	return text
+	return strings.Join(parts, "  ")
 }
 
 func leasesOf(all []instance) (ids []clientv3.LeaseID) {

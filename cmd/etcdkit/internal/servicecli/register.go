@@ -207,14 +207,17 @@ func (a *announcement) leave(ctx context.Context, u *cli.Use, reg *registry.Regi
 	u.Say("%s: draining for %v", ask(a.instance.Service, a.instance.ID), a.drain)
 	done := make(chan error, 1)
 	go func() { done <- reg.Drain(draining, a.drain) }()
+	var err error
 	select {
-	case err := <-done:
-		if err != nil {
-			u.Say("%s", cli.Plainly(err.Error()))
-		}
-	case <-over:
+	case err = <-done:
+	case <-over: // that readers were not waited for is no news then
 		cancel()
-		<-done
+		if err = <-done; errors.Is(err, context.Canceled) {
+			err = nil
+		}
+	}
+	if err != nil {
+		u.Say("%s", cli.Plainly(err.Error()))
 	}
 }
 
