@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
 	"github.com/etcdkit/etcdkit/queue"
 	"github.com/etcdkit/etcdkit/retry"
+	"github.com/etcdkit/etcdkit/session"
 )
 
 var queueGauges = []string{"etcdkit.queue.depth", "etcdkit.queue.oldest_age", "etcdkit.queue.workers"}
@@ -56,6 +58,8 @@ func TestQueueReportSamplesWhatThereIs(t *testing.T) {
 		<-letGo
 		return nil
 	})
+	free := sync.OnceFunc(func() { close(letGo) })
+	defer free()
 	w.push(&queue.PushOptions{Priority: 1})
 	etcdtest.WaitDeadLetters(t, queueSoon, cli, w.Queue, 1)
 	w.push(nil)
@@ -76,20 +80,25 @@ func TestQueueReportSamplesWhatThereIs(t *testing.T) {
 			t.Errorf("a report %s that has ended goes on", what)
 		}
 	}
-	close(letGo)
+	free()
 	etcdtest.WaitKeys(t, queueSoon, cli, w.key("line/jobs/"), 1) // of the next hour
 	stop()
 }
 
 func TestQueueThatIsGoneIsNotReported(t *testing.T) {
+	const every = 4 * time.Second
 	w := newQueueWorld(t, etcdtest.Client(t), nil)
 	w.push(nil)
-	defer queueReport(t, w.cli, &queue.ReportOptions{Every: time.Second})()
+	defer queueReport(t, w.cli, &queue.ReportOptions{Every: every})()
 	w.reported(true, queueGauges...)
 	if n, err := w.Purge(t.Context()); n != 1 || err != nil {
 		t.Fatalf("Purge: %d, %v", n, err)
 	}
+	purged := time.Now()
 	w.reported(false, queueGauges...)
+	if took := time.Since(purged); took > 2*every { // three, and it were not reported for want of news
+		t.Errorf("it is reported for %v", took)
+	}
 }
 
 func TestQueueThatIsNamedIsReportedWhileItIsEmpty(t *testing.T) {
@@ -148,7 +157,9 @@ func TestQueueWorkersTellWhatTheySee(t *testing.T) {
 	letGo := make(chan struct{})
 	held := make(chan struct{}, 8)
 	hold := func(context.Context, *queue.Delivery[string]) error { held <- struct{}{}; <-letGo; return nil }
-	stop := w.work(&queue.WorkOptions{Prefetch: -1}, hold)
+	stop := w.work(&queue.WorkOptions{Prefetch: -1, Session: &session.Options{TTL: time.Minute}}, hold)
+	free := sync.OnceFunc(func() { close(letGo) })
+	defer free()
 	w.measured(1, "etcdkit.queue.workers")
 	if age := w.value("etcdkit.queue.oldest_age"); age != 0 {
 		t.Errorf("the oldest job of an empty queue waits for %v s", age)
@@ -176,7 +187,7 @@ func TestQueueWorkersTellWhatTheySee(t *testing.T) {
 	w.reported(false, "etcdkit.queue.oldest_age", "etcdkit.queue.workers")
 	link.Heal()
 	w.reported(true, "etcdkit.queue.oldest_age", "etcdkit.queue.workers")
-	close(letGo)
+	free()
 	stop()
 	w.reported(false, queueGauges...)
 }

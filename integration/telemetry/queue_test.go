@@ -151,6 +151,25 @@ func TestQueueTellsOfAWorkerThatStopsAndGivesBack(t *testing.T) {
 	}
 }
 
+// What cannot be put back with an attempt more, as the database is full, is let go as it was when the worker stops.
+func TestQueueTellsOfAJobThatCouldNotBePutBack(t *testing.T) {
+	c := etcdtest.New(t, nil)
+	w := newQueueWorld(t, c.Client(), nil)
+	w.push(nil)
+	began, full := make(chan struct{}), make(chan struct{})
+	stop := w.work(&queue.WorkOptions{Backoff: queueQuick}, func(context.Context, *queue.Delivery[string]) error {
+		close(began)
+		<-full
+		return errQueueHandler
+	})
+	etcdtest.Done(t, queueSoon, "the beginning", began)
+	c.FillUp()
+	close(full)
+	w.handled(map[string]float64{"retried": 1}) // as it stood with it then
+	stop()
+	w.outcomes(map[string]float64{"released": 1})
+}
+
 // A delivery that is lost with its session is counted once, by who puts its job back: so it is if its process was killed, too.
 func TestQueueTellsOfLostDeliveries(t *testing.T) {
 	for what, c := range map[string]struct {
