@@ -25,8 +25,8 @@ var inForce telemetry.Live[interface{ applied() applied }]
 var (
 	scope    = telemetry.For("config")
 	rejected = scope.Counter("etcdkit.config.rejected", "{document}", "Documents that were refused.")
-	_        = observeApplied()
-	_        = observeRejecting()
+	_        = scope.Observe("etcdkit.config.applied_revision", "{revision}", "The revision of the document that is in force.", observeApplied)
+	_        = scope.Observe("etcdkit.config.rejecting", "{document}", "1 while the newest document in etcd is refused.", observeRejecting)
 )
 
 // countRejected reports that a document was refused. Why, and what is in it, is nobody's business here.
@@ -37,26 +37,18 @@ func countRejected(key string) {
 	}
 }
 
-// observeApplied has the revisions that are in force reported. Of several Values of one key the oldest is: that one is behind.
-func observeApplied() struct{} {
-	scope.Observe("etcdkit.config.applied_revision", "{revision}", "The revision of the document that is in force.",
-		func(_ context.Context, put telemetry.Put) {
-			for key, a := range merged() {
-				put(float64(a.revision), telemetry.Attributes(keyAttr.String(key)))
-			}
-		})
-	return struct{}{}
+// observeApplied reports the revisions that are in force. Of several Values of one key the oldest is: that one is behind.
+func observeApplied(_ context.Context, put telemetry.Put) {
+	for key, a := range merged() {
+		put(float64(a.revision), telemetry.Attributes(keyAttr.String(key)))
+	}
 }
 
-// observeRejecting has reported whether the newest documents are refused.
-func observeRejecting() struct{} {
-	scope.Observe("etcdkit.config.rejecting", "{document}", "1 while the newest document in etcd is refused.",
-		func(_ context.Context, put telemetry.Put) {
-			for key, a := range merged() {
-				put(float64(a.refused), telemetry.Attributes(keyAttr.String(key)))
-			}
-		})
-	return struct{}{}
+// observeRejecting reports whether the newest documents are refused.
+func observeRejecting(_ context.Context, put telemetry.Put) {
+	for key, a := range merged() {
+		put(float64(a.refused), telemetry.Attributes(keyAttr.String(key)))
+	}
 }
 
 // merged is what is in force of each key: the worst of all who have it.

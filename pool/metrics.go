@@ -33,7 +33,7 @@ const (
 
 var (
 	scope = telemetry.For("pool")
-	_     = observeConnections()
+	_     = scope.Observe("etcdkit.pool.connections", "{connection}", "Connections of pools.", observeConnections)
 )
 
 // pools are those that are open.
@@ -45,25 +45,22 @@ type drained struct {
 	class string
 }
 
-// observeConnections has reported the connections of all pools, each being one to every endpoint. What there is none of is 0, as long as
+// observeConnections reports the connections of all pools, each being one to every endpoint. What there is none of is 0, as long as
 // there is a pool.
-func observeConnections() struct{} {
-	scope.Observe("etcdkit.pool.connections", "{connection}", "Connections of pools.", func(_ context.Context, put telemetry.Put) {
-		open := pools.All()
-		if len(open) == 0 {
-			return
+func observeConnections(_ context.Context, put telemetry.Put) {
+	open := pools.All()
+	if len(open) == 0 {
+		return
+	}
+	counts := map[[2]string]int{}
+	for _, p := range open {
+		p.count(counts)
+	}
+	for _, class := range [...]string{unaryClass, leaseClass, watchClass, bulkClass} {
+		for _, state := range [...]string{readyState, connectingState, failingState, drainingState} {
+			put(float64(counts[[2]string{class, state}]), telemetry.Attributes(classAttr.String(class), stateAttr.String(state)))
 		}
-		counts := map[[2]string]int{}
-		for _, p := range open {
-			p.count(counts)
-		}
-		for _, class := range [...]string{unaryClass, leaseClass, watchClass, bulkClass} {
-			for _, state := range [...]string{readyState, connectingState, failingState, drainingState} {
-				put(float64(counts[[2]string{class, state}]), telemetry.Attributes(classAttr.String(class), stateAttr.String(state)))
-			}
-		}
-	})
-	return struct{}{}
+	}
 }
 
 // count adds the pool's connections by class and state.

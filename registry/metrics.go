@@ -20,8 +20,8 @@ var registrations telemetry.Live[*Registration]
 var (
 	scope           = telemetry.For("registry")
 	reregistrations = scope.Counter("etcdkit.registry.reregistrations", "{registration}", "Keys put back that had gone.")
-	_               = observeInstances()
-	_               = observeRegistrations()
+	_               = scope.Observe("etcdkit.registry.instances", "{instance}", "What this process's views hold.", observeInstances)
+	_               = scope.Observe("etcdkit.registry.registered", "{instance}", "This process's registrations, and whether etcd has them.", observeRegistrations)
 )
 
 // countReturn reports that a registration's key is there again.
@@ -42,20 +42,17 @@ func (p population) sum() (n int) {
 	return n
 }
 
-// observeInstances has reported what the views hold. Several of one service that share no list, as they have other options or another
-// client, mostly list the same instances: the longest list counts.
-func observeInstances() struct{} {
-	scope.Observe("etcdkit.registry.instances", "{instance}", "What this process's views hold.", func(_ context.Context, put telemetry.Put) {
-		for service, p := range populations() {
-			for state, n := range p {
-				put(float64(n), telemetry.Attributes(serviceAttr.String(service), stateAttr.String(State(state).String())))
-			}
+// observeInstances reports what the views hold.
+func observeInstances(_ context.Context, put telemetry.Put) {
+	for service, p := range populations() {
+		for state, n := range p {
+			put(float64(n), telemetry.Attributes(serviceAttr.String(service), stateAttr.String(State(state).String())))
 		}
-	})
-	return struct{}{}
+	}
 }
 
-// populations are those of the services that are followed, by name, but for the ones of which nothing is known so far.
+// populations are those of the services that are followed, by name, but for the ones of which nothing is known so far. Several views of
+// one service that share no list, as they have other options or another client, mostly list the same instances: the longest list counts.
 func populations() map[string]population {
 	services.Lock()
 	var rosters []*roster
@@ -82,25 +79,21 @@ func populations() map[string]population {
 	return of
 }
 
-// observeRegistrations has reported how many registrations there are, and whether etcd has them.
-func observeRegistrations() struct{} {
+// observeRegistrations reports how many registrations there are, and whether etcd has them as they are wanted.
+func observeRegistrations(_ context.Context, put telemetry.Put) {
 	type counts struct{ present, missing int }
-	scope.Observe("etcdkit.registry.registered", "{instance}", "This process's registrations, and whether their keys are in etcd.",
-		func(_ context.Context, put telemetry.Put) {
-			of := map[string]counts{}
-			for _, r := range registrations.All() {
-				c := of[r.service]
-				if r.trouble() == nil {
-					c.present++
-				} else {
-					c.missing++
-				}
-				of[r.service] = c
-			}
-			for service, c := range of {
-				put(float64(c.present), telemetry.Attributes(serviceAttr.String(service), telemetry.Outcome.String("present")))
-				put(float64(c.missing), telemetry.Attributes(serviceAttr.String(service), telemetry.Outcome.String("missing")))
-			}
-		})
-	return struct{}{}
+	of := map[string]counts{}
+	for _, r := range registrations.All() {
+		c := of[r.service]
+		if r.trouble() == nil {
+			c.present++
+		} else {
+			c.missing++
+		}
+		of[r.service] = c
+	}
+	for service, c := range of {
+		put(float64(c.present), telemetry.Attributes(serviceAttr.String(service), telemetry.Outcome.String("present")))
+		put(float64(c.missing), telemetry.Attributes(serviceAttr.String(service), telemetry.Outcome.String("missing")))
+	}
 }

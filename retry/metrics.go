@@ -17,7 +17,7 @@ import (
 var (
 	scope          = telemetry.For("retry")
 	failedAttempts = scope.Counter("etcdkit.retry.attempts", "{attempt}", "Attempts that failed, by their error and by whether the call was tried again.")
-	_              = observeBreakers()
+	_              = scope.Observe("etcdkit.retry.breakers", "{breaker}", "Breakers that let nothing, or one call, through.", observeBreakers)
 )
 
 // breakers are those that have opened once. Nobody closes a Breaker for good, so they are held weakly.
@@ -65,18 +65,15 @@ func (b *Breaker) show() {
 	runtime.AddCleanup(b, breakers.Remove, ref)
 }
 
-// observeBreakers has reported how many breakers are not closed.
-func observeBreakers() struct{} {
-	scope.Observe("etcdkit.retry.breakers", "{breaker}", "Breakers that let nothing, or one call, through.", func(_ context.Context, put telemetry.Put) {
-		in := map[BreakerState]int{BreakerOpen: 0, BreakerHalfOpen: 0}
-		for _, ref := range breakers.All() {
-			if b := ref.Value(); b != nil {
-				in[b.State()]++
-			}
+// observeBreakers reports how many breakers are not closed.
+func observeBreakers(_ context.Context, put telemetry.Put) {
+	in := map[BreakerState]int{}
+	for _, ref := range breakers.All() {
+		if b := ref.Value(); b != nil {
+			in[b.State()]++
 		}
-		for _, state := range [...]BreakerState{BreakerOpen, BreakerHalfOpen} {
-			put(float64(in[state]), telemetry.Attributes(attribute.String("etcdkit.retry.state", state.String())))
-		}
-	})
-	return struct{}{}
+	}
+	for _, state := range [...]BreakerState{BreakerOpen, BreakerHalfOpen} {
+		put(float64(in[state]), telemetry.Attributes(attribute.String("etcdkit.retry.state", state.String())))
+	}
 }

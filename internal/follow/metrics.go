@@ -55,7 +55,7 @@ const (
 var (
 	scope   = telemetry.For("internal/follow")
 	resyncs = scope.Counter("etcdkit.follow.resyncs", "{resync}", "Reads of everything that is followed.")
-	_       = observeLag()
+	_       = scope.Observe("etcdkit.follow.lag", "s", "For how long the follower that is furthest behind cannot say that it is current; 0 if all can.", observeLag)
 )
 
 // countResync reports a read of everything.
@@ -88,15 +88,11 @@ func (v *view) reason(replaced bool) string {
 	return interrupted
 }
 
-// observeLag has the lag of all views of the process reported, by recipe.
-func observeLag() struct{} {
-	scope.Observe("etcdkit.follow.lag", "s", "For how long the follower that is furthest behind cannot say that it is current; 0 if all can.",
-		func(_ context.Context, put telemetry.Put) {
-			for recipe, lag := range lags(time.Now()) {
-				put(lag.Seconds(), telemetry.Attributes(recipeKey.String(recipes[recipe])))
-			}
-		})
-	return struct{}{}
+// observeLag reports the lag of all views of the process, by recipe.
+func observeLag(_ context.Context, put telemetry.Put) {
+	for recipe, lag := range lags(time.Now()) {
+		put(lag.Seconds(), telemetry.Attributes(recipeKey.String(recipes[recipe])))
+	}
 }
 
 // lags are the largest lags of each recipe that follows anything.

@@ -58,8 +58,8 @@ func (s Scope) Seconds(name, description string) metric.Float64Histogram {
 }
 
 // Observe has a gauge of seconds, or of what else unit says, asked for when metrics are read. observe is called with what takes a value.
-func (s Scope) Observe(name, unit, description string, observe func(ctx context.Context, put func(value float64, attrs metric.MeasurementOption))) {
-	_ = must(s.meter.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description),
+func (s Scope) Observe(name, unit, description string, observe func(ctx context.Context, put Put)) metric.Float64ObservableGauge {
+	return must(s.meter.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description),
 		metric.WithFloat64Callback(func(ctx context.Context, o metric.Float64Observer) error {
 			observe(ctx, func(value float64, attrs metric.MeasurementOption) { o.Observe(value, attrs) })
 			return nil
