@@ -22,6 +22,11 @@ func TestWithoutAProviderASessionIsMeasuredForNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
+	living.Lock()
+	defer living.Unlock()
+	if _, there := living.sessions[s]; there {
+		t.Error("a session that has ended is kept for ever")
+	}
 }
 
 func TestOnlyTrustedSessionsAreInTheGauges(t *testing.T) {
