@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -91,9 +92,26 @@ func TestATermIsCountedWhenItBeginsAndOnceByHowItEnds(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	electionExpect(t, name, "after the end of the session")
 	etcdtest.Done(t, sessionSoon, "the loss", term.Context().Done())
 	counts(3, 1, 0, 2)
+	electionExpect(t, name, "after the end of the session")
+}
+
+func TestATermThatIsBeingResignedDoesNotLead(t *testing.T) {
+	name := strings.TrimSuffix(etcdtest.Prefix(t), "/")
+	var calls etcdtest.Calls
+	s := sessionOpen(t, etcdtest.Shared(t).Dial(clientv3.Config{DialOptions: calls.DialOptions()}), nil)
+	term := electionTerm(t.Context(), t, s, name)
+	goOn, resigned := make(chan struct{}), make(chan error, 1)
+	held := calls.Inject(etcdtest.Fault{Call: "Txn", Hold: goOn})
+	go func() { resigned <- term.Resign(t.Context()) }()
+	etcdtest.Done(t, sessionSoon, "the deletion", held.Hit())
+	electionExpect(t, name, "while the term is being resigned", 0)
+	close(goOn)
+	if err := etcdtest.Receive(t, sessionSoon, "the answer", resigned); err != nil {
+		t.Fatal(err)
+	}
+	electionExpect(t, name, "when it is")
 }
 
 func TestATransferIsNoResignation(t *testing.T) {
