@@ -133,7 +133,8 @@ func (s *shift) run(ctx context.Context) error {
 	for range s.opts.Concurrency {
 		hands.Go(s.handler)
 	}
-	defer gauges.hold(s)()
+	letGo := gauges.hold(s)
+	defer letGo()
 	select {
 	case <-ctx.Done():
 	case <-s.life.Done():

@@ -89,7 +89,8 @@ func TestQueueThatIsGoneIsNotReported(t *testing.T) {
 	const every = 4 * time.Second
 	w := newQueueWorld(t, etcdtest.Client(t), nil)
 	w.push(nil)
-	defer queueReport(t, w.cli, &queue.ReportOptions{Every: every})()
+	stop := queueReport(t, w.cli, &queue.ReportOptions{Every: every})
+	defer stop()
 	w.reported(true, queueGauges...)
 	if n, err := w.Purge(t.Context()); n != 1 || err != nil {
 		t.Fatalf("Purge: %d, %v", n, err)
@@ -103,7 +104,8 @@ func TestQueueThatIsGoneIsNotReported(t *testing.T) {
 
 func TestQueueThatIsNamedIsReportedWhileItIsEmpty(t *testing.T) {
 	w := newQueueWorld(t, etcdtest.Client(t), nil)
-	defer queueReport(t, w.cli, &queue.ReportOptions{Queues: []string{w.name}})()
+	stop := queueReport(t, w.cli, &queue.ReportOptions{Queues: []string{w.name}})
+	defer stop()
 	w.reported(true, queueGauges...)
 	for _, name := range queueGauges {
 		if v := w.value(name); v != 0 {
@@ -116,7 +118,8 @@ func TestQueueThatCannotBeCountedIsNotReportedForLong(t *testing.T) {
 	link := etcdtest.New(t, nil).Link(0)
 	w := newQueueWorld(t, link.Client(), nil)
 	w.push(nil)
-	defer queueReport(t, w.cli, &queue.ReportOptions{Every: time.Second})()
+	stop := queueReport(t, w.cli, &queue.ReportOptions{Every: time.Second})
+	defer stop()
 	w.reported(true, queueGauges...)
 	link.Cut()
 	w.reported(false, queueGauges...)
@@ -130,7 +133,8 @@ func TestQueueGaugesAreReadWithoutAskingEtcd(t *testing.T) {
 	cli := etcdtest.Shared(t).Dial(clientv3.Config{DialOptions: calls.DialOptions()})
 	w := newQueueWorld(t, cli, nil)
 	w.push(nil)
-	defer queueReport(t, cli, &queue.ReportOptions{Queues: []string{w.name}, Every: time.Hour})()
+	stop := queueReport(t, cli, &queue.ReportOptions{Queues: []string{w.name}, Every: time.Hour})
+	defer stop()
 	w.reported(true, queueGauges...)
 	before := calls.Sent()
 	for range 100 {

@@ -58,7 +58,9 @@ func TestQueueCountsTheJobsOfASchedule(t *testing.T) {
 		return nil
 	})
 	stop()
-	etcdtest.Receive(t, queueSoon, "the end of the schedule", done)
+	if err := etcdtest.Receive(t, queueSoon, "the end of the schedule", done); err != nil {
+		t.Errorf("Schedule: %v", err)
+	}
 	jobs, err := w.cli.Get(t.Context(), w.key("line/jobs/"), clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
 		t.Fatal(err)

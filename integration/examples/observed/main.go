@@ -14,13 +14,17 @@ import (
 )
 
 func main() {
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	listener, err := net.Listen("tcp", "127.0.0.1:8080")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
-	if err := serve(ctx, os.Args[1:], listener); err != nil {
-		log.Fatal(err)
-	}
+	return serve(ctx, os.Args[1:], listener)
 }

@@ -47,7 +47,9 @@ func post(mail *queue.Queue[string]) http.HandlerFunc {
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
 		}
+		w.WriteHeader(http.StatusAccepted)
 	}
 }
 
