@@ -66,6 +66,7 @@ func TestACommandUnderALockIsAJobOfItsShell(t *testing.T) {
 	term.shows("up\r\n")
 	term.types("\x1a")
 	term.shows("Stopped")
+	term.shows("exit 4'\r\nready> ")
 	term.types("fg\n")
 	lockWaitKeys(t, s.cli, s.name+"/", 1)
 	term.types("words\n")

@@ -23,6 +23,9 @@ const (
 	// again is how often what must die is killed, until it is gone: it may be starting others.
 	again = 10 * time.Millisecond
 
+	// haltWithin is how long a command that wants the terminal may take to stop for a Ctrl-Z.
+	haltWithin = time.Second
+
 	never = time.Hour
 )
 
@@ -53,6 +56,7 @@ type minder struct {
 	until  instant // when it must be dead, 0 for no matter
 	told   bool    // it was told to end
 	early  bool    // ... before it had ended by itself
+	halt   instant // until when it has to stop for a Ctrl-Z
 	kill   bool    // it is to be killed, again and again until it is gone
 	killed bool    // ... and the program knows
 	ended  bool    // it has ended, with status; what it has started may not have
@@ -140,7 +144,9 @@ func (m *minder) hear(got message) {
 		m.before(instant(got.number))
 		m.terminate()
 	case forward:
-		m.signal(syscall.Signal(got.number))
+		if m.signal(syscall.Signal(got.number)); got.number == int64(syscall.SIGTSTP) {
+			m.halt = now().add(haltWithin)
+		}
 	case resume:
 		m.resume()
 	}
@@ -239,9 +245,13 @@ func (m *minder) halted(by syscall.Signal) {
 	case syscall.SIGTTIN, syscall.SIGTTOU:
 		if give(m.pid) {
 			_ = syscall.Kill(-m.pid, syscall.SIGCONT)
+			if now() < m.halt { // a Ctrl-Z that came while it was stopped is gone with that
+				_ = syscall.Kill(-m.pid, syscall.SIGTSTP)
+			}
 			return
 		}
 	case syscall.SIGTSTP:
+		m.halt = 0
 		giveBack(m.pid)
 	default: // somebody has frozen it, and will thaw it
 		return

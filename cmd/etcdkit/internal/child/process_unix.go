@@ -77,6 +77,9 @@ func Start(c Command) (*Process, error) {
 		p.put(p.deadline())
 	}
 	p.say(message{verb: begin})
+	if c.Signals != nil { // from here on: the command may be there before it is known here
+		c.Signals.to(p)
+	}
 	first, ok := <-p.said
 	switch {
 	case ok && first.verb == began:
@@ -87,12 +90,12 @@ func Start(c Command) (*Process, error) {
 		for range p.said { // it comes too late
 		}
 		closing(p.to)
+		if c.Signals != nil {
+			c.Signals.to(nil)
+		}
 		return nil, p.refused(first, ok)
 	}
 	go p.run()
-	if c.Signals != nil {
-		c.Signals.to(p)
-	}
 	return p, nil
 }
 

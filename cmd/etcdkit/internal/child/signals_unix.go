@@ -104,13 +104,16 @@ func (s *Signals) take(one os.Signal) {
 	}
 }
 
-// to forwards signals to a process, and the one that came just before it was started.
+// to forwards signals to a process, and the one that came just before it was started; or to none.
 func (s *Signals) to(p *Process) {
 	s.mu.Lock()
 	s.process = p
 	pending := s.pending
+	if p == nil && s.asked {
+		s.cancel(exit.ErrInterrupted)
+	}
 	s.mu.Unlock()
-	if pending != 0 {
+	if p != nil && pending != 0 {
 		p.Signal(pending)
 	}
 }
