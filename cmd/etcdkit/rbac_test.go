@@ -79,7 +79,7 @@ func TestARoleThatRBACGrantsIsTheLeast(t *testing.T) { // not beside the other o
 	rbacEach(len(all), func(i int) {
 		l := all[i]
 		err := w.exercise(l.rbacExercise, l.user, l.name, "")
-		if _, denied := errors.AsType[rbacDenied](err); !denied {
+		if _, denied := errors.AsType[rbacDeniedError](err); !denied {
 			t.Errorf("%s with %q instead of %s on %s: %v", l.recipe, l.leaves, l.lacks.Access, l.lacks.Key, err)
 		}
 	})

@@ -63,7 +63,16 @@ func (w *rbacWorld) dial(user string, denied func(what string)) *clientv3.Client
 	}
 	cli, err := clientv3.New(cfg)
 	rbacMust(w.t, err)
-	w.t.Cleanup(func() { _ = cli.Close() })
+	w.t.Cleanup(func() {
+		closed := make(chan struct{})
+		go func() { defer close(closed); _ = cli.Close() }()
+		// client/v3 waits for ever for a watch that was refused just when the last other one of its stream was closed: its stream
+		// is gone, and nobody takes the word that it is over.
+		select {
+		case <-closed:
+		case <-time.After(time.Second):
+		}
+	})
 	return cli
 }
 
@@ -151,10 +160,10 @@ type rbacExercise struct {
 // rbacWithin is how long an exercise may take, on a busy machine.
 const rbacWithin = 60 * time.Second
 
-// rbacDenied is the end of an exercise to whose user something was refused.
-type rbacDenied struct{ what string }
+// rbacDeniedError is the end of an exercise to whose user something was refused.
+type rbacDeniedError struct{ what string }
 
-func (e rbacDenied) Error() string { return "denied: " + e.what }
+func (e rbacDeniedError) Error() string { return "denied: " + e.what }
 
 // exercise does what a role is for, as a user, and returns the first thing that was refused, or what went wrong.
 func (w *rbacWorld) exercise(e rbacExercise, user, name, tenant string) error {
@@ -162,7 +171,7 @@ func (w *rbacWorld) exercise(e rbacExercise, user, name, tenant string) error {
 	defer cancel()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	a := rbacActors{user: w.dial(user, func(what string) { end(rbacDenied{what}) }), root: w.dial("root", nil), name: name}
+	a := rbacActors{user: w.dial(user, func(what string) { end(rbacDeniedError{what}) }), root: w.dial("root", nil), name: name}
 	if tenant != "" {
 		for _, c := range []*clientv3.Client{a.user, a.root} { // as package pool does it
 			c.KV, c.Watcher, c.Lease = namespace.NewKV(c.KV, tenant), namespace.NewWatcher(c.Watcher, tenant), namespace.NewLease(c.Lease, tenant)
@@ -181,7 +190,7 @@ func (w *rbacWorld) exercise(e rbacExercise, user, name, tenant string) error {
 			err = errors.Join(err, errors.New("it does not end"))
 		}
 	}
-	if denied, ok := errors.AsType[rbacDenied](context.Cause(ctx)); ok {
+	if denied, ok := errors.AsType[rbacDeniedError](context.Cause(ctx)); ok {
 		return denied
 	}
 	return err

@@ -27,7 +27,7 @@ func row(r roles.Recipe, name string, p roles.Params, t *testing.T) string {
 	if len(cells) == 0 {
 		cells = []string{"nothing"}
 	}
-	return fmt.Sprintf("| `%s` | %s |\n", name, strings.Join(cells, "; "))
+	return "| `" + name + "` | " + strings.Join(cells, "; ") + " |\n"
 }
 
 func TestTheDocumentationHasWhatTheTableHas(t *testing.T) {

@@ -116,7 +116,7 @@ func Sum(ctx context.Context, path string, progress func(done, total int64)) (st
 		return "", fmt.Errorf("%w: %d bytes are no snapshot, which ends in a SHA-256", ErrDamaged, info.Size())
 	}
 	sum := sha256.New()
-	if _, err := copyTo(ctx, sum, io.LimitReader(f, size), size, progress); err != nil {
+	if err := copyTo(ctx, sum, io.LimitReader(f, size), size, progress); err != nil {
 		return "", err
 	}
 	want := make([]byte, sha256.Size)
@@ -130,25 +130,26 @@ func Sum(ctx context.Context, path string, progress func(done, total int64)) (st
 }
 
 // copyTo copies until the end, or until ctx ends.
-func copyTo(ctx context.Context, to io.Writer, from io.Reader, total int64, progress func(done, total int64)) (done int64, err error) {
+func copyTo(ctx context.Context, to io.Writer, from io.Reader, total int64, progress func(done, total int64)) error {
+	done := int64(0)
 	buf := make([]byte, 256<<10)
 	for {
 		if ctx.Err() != nil {
-			return done, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		n, err := from.Read(buf)
 		if _, err := to.Write(buf[:n]); err != nil {
-			return done, err
+			return err
 		}
 		done += int64(n)
 		if progress != nil && n > 0 {
 			progress(done, max(total, done))
 		}
 		if errors.Is(err, io.EOF) {
-			return done, nil
+			return nil
 		}
 		if err != nil {
-			return done, err
+			return err
 		}
 	}
 }

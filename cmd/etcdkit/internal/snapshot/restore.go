@@ -101,7 +101,7 @@ func lookInto(path string) (l look, err error) {
 		return l, err
 	}
 	defer func() { _ = db.Close() }() // it was only read
-	return l, db.View(func(tx *bolt.Tx) error {
+	err = db.View(func(tx *bolt.Tx) error {
 		keys, meta := tx.Bucket(schema.Key.Name()), tx.Bucket(schema.Meta.Name())
 		if keys == nil || meta == nil {
 			return errors.New("it has no keys of etcd")
@@ -115,6 +115,7 @@ func lookInto(path string) (l look, err error) {
 		}
 		return nil
 	})
+	return l, err
 }
 
 // member runs one on what is restored, and returns its revision before it has done anything itself.

@@ -60,7 +60,8 @@ func (r *restoring) close() { _ = r.p.Close() } // what it has is thrown away
 
 // look returns what the process has seen first.
 func (r *restoring) look(ctx context.Context) (l look, err error) {
-	return l, r.answer(ctx, "look ", &l)
+	err = r.answer(ctx, "look ", &l)
+	return l, err
 }
 
 // restored returns what is restored, once a member runs on it.
@@ -74,7 +75,8 @@ func (r *restoring) hash(ctx context.Context, revision, compact int64) (hash uin
 	if err := r.p.Say(fmt.Sprintf("%d %d", revision, compact)); err != nil {
 		return 0, r.ended(ctx, err)
 	}
-	return hash, r.answer(ctx, "hash ", &hash)
+	err = r.answer(ctx, "hash ", &hash)
+	return hash, err
 }
 
 // answer reads one from the process.

@@ -175,7 +175,7 @@ func stream(ctx context.Context, client *clientv3.Client, path string, size int6
 		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := copyTo(ctx, f, resp.Snapshot, size+sha256.Size, progress); err != nil {
+	if err := copyTo(ctx, f, resp.Snapshot, size+sha256.Size, progress); err != nil {
 		return "", err
 	}
 	return resp.Version, f.Sync()

@@ -10,5 +10,6 @@ func free(dir string) (int64, bool) {
 	if err := unix.Statfs(dir, &s); err != nil || s.Bsize <= 0 {
 		return 0, false
 	}
-	return int64(min(s.Bavail, 1<<62/uint64(s.Bsize))) * int64(s.Bsize), true
+	block := uint64(s.Bsize)
+	return int64(min(s.Bavail, 1<<62/block) * block), true
 }

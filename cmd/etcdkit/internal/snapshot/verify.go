@@ -138,7 +138,8 @@ func verifyIn(ctx context.Context, dir, path string, client *clientv3.Client, pr
 	if client == nil {
 		return v, nil
 	}
-	return v, v.judge()
+	err = v.judge()
+	return v, err
 }
 
 // judge returns an error unless a member holds the same, and none something else.
