@@ -67,21 +67,33 @@ func newRoot(out io.Writer) *cobra.Command {
 }
 
 func newDemo(out io.Writer) *cobra.Command {
-	return &cobra.Command{
+	var cfg demo.Config
+	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show what etcdkit promises, live, on an etcd of its own",
 		Long: `Start three etcd members and three processes of a small service, and show what etcdkit promises while
 configuration goes wrong and processes are killed, frozen and stopped. Every claim is checked against
 etcd's own history. It takes about half a minute, and leaves nothing behind.
 
+With --metrics it goes on before the service is stopped, until Ctrl-C: everything that docs/monitoring shows is
+to be seen at the /metrics of that address, of all processes and of etcd's members. The service sends mails
+from a queue then, and etcd syncs to disk. After Ctrl-C comes the rest of the demo; a second one ends it.
+
 The exit code is 0 only if everything held.`,
+		Example: `  etcdkit demo
+  etcdkit demo --metrics :9464`,
 		Args: exit.Arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := cfg.Validate(); err != nil {
+				return exit.Usage(err)
+			}
 			ctx, stop := exit.Interruptible(c.Context())
 			defer stop()
-			return demo.Run(ctx, screen.New(out))
+			return demo.Run(ctx, screen.New(out), cfg)
 		},
 	}
+	c.Flags().StringVar(&cfg.Metrics, "metrics", "", "serve metrics at this address, :PORT for this machine only, and go on until Ctrl-C")
+	return c
 }
 
 func newDev(out io.Writer) *cobra.Command {

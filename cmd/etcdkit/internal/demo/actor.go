@@ -25,16 +25,16 @@ type actor struct {
 }
 
 // enter starts a process of the service. Its end is put on record as a failure unless it is one that was wanted.
-func enter(id string, endpoints []string, dir string, r *record) (*actor, error) {
+func enter(id string, observed bool, endpoints []string, dir string, r *record) (*actor, error) {
 	log, err := os.Create(filepath.Join(dir, "service-"+id+".log"))
 	if err != nil {
 		return nil, err
 	}
-	proc, err := etcdproc.Spawn(etcdproc.Command{
-		Child:  orders.Child,
-		Args:   append([]string{id}, endpoints...),
-		Stderr: log,
-	})
+	args := []string{id}
+	if observed {
+		args = append(args, orders.Observed)
+	}
+	proc, err := etcdproc.Spawn(etcdproc.Command{Child: orders.Child, Args: append(args, endpoints...), Stderr: log})
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}

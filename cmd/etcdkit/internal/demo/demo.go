@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,11 +28,45 @@ const closeTimeout = 5 * time.Second
 // breath is the pause before a step, where somebody is looking.
 const breath = 1500 * time.Millisecond
 
+// Config says how the demo is to be shown.
+type Config struct {
+	// Metrics, if set, is the address, HOST:PORT, on which the metrics of all processes are served. Then the service uses a queue and a
+	// pool as well, etcd syncs to disk, and before the service is stopped it goes on until ctx ends. Without a host it is this
+	// machine's only.
+	Metrics string
+}
+
+// Validate returns an error that names the rule that the configuration breaks.
+func (c Config) Validate() error {
+	if c.Metrics == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(c.Metrics)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("--metrics %s: it must be :PORT or HOST:PORT", c.Metrics)
+	}
+	return nil
+}
+
 // Run shows the demo on a screen. It returns nil if everything that was promised was seen, the cause of ctx if that
-// ended first, and otherwise an error that says how many promises held. The program must have called etcdproc.Main
-// first thing, with orders.Main registered as orders.Child.
-func Run(ctx context.Context, out *screen.Screen) (err error) {
+// ended first, and otherwise an error that says how many promises held. With Config.Metrics ctx may end once the
+// service goes on for those who look at it: what is left of the demo is shown then. The program must have called
+// etcdproc.Main first thing, with orders.Main registered as orders.Child.
+func Run(ctx context.Context, out *screen.Screen, cfg Config) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
 	began := time.Now()
+	var metrics net.Listener
+	if cfg.Metrics != "" {
+		if metrics, err = listenLocally(ctx, cfg.Metrics); err != nil {
+			return fmt.Errorf("--metrics %s: %w", cfg.Metrics, err)
+		}
+		defer func() { _ = metrics.Close() }() // as a rule it is closed already
+	}
 	dir, err := scratch.New("etcdkit-demo")
 	if err != nil {
 		return err
@@ -38,10 +74,24 @@ func Run(ctx context.Context, out *screen.Screen) (err error) {
 	s := &show{printer: printer{Screen: out, began: began}, record: newRecord(), dir: dir.Path}
 	defer func() { err = errors.Join(err, s.dispose(ctx, dir, err)) }()
 	s.title()
-	watching, cancel := context.WithCancel(ctx)
+	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() { cancel(); s.watchers.Wait() }()
-	if err = s.open(watching); err == nil {
-		err = s.play(ctx)
+	if metrics != nil {
+		err = s.observe(metrics)
+	}
+	if err == nil {
+		err = s.open(ctx, watching)
+	}
+	if err == nil {
+		err = s.play(ctx, trouble)
+	}
+	if err == nil && s.observed() {
+		if err = s.play(ctx, looking); err == nil {
+			ctx = watching // it has ended as it was to
+		}
+	}
+	if err == nil {
+		err = s.play(ctx, ending)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -65,28 +115,42 @@ func Run(ctx context.Context, out *screen.Screen) (err error) {
 	return err
 }
 
-// play shows everything, step by step, until a promise does not hold.
-func (s *show) play(ctx context.Context) error {
-	for i, step := range []struct {
-		title    string
-		run      func(context.Context) error
-		promises []string
-	}{
-		{"Discovery: three processes of a service start", s.discover, []string{promiseDiscovery}},
-		{"Configuration: it is changed", s.reprice, []string{promiseRepricing}},
-		{"Configuration: it is changed to something bad", s.refuse, []string{promiseRefusal}},
-		{"Leadership: the leading process is killed", s.succeed, []string{promiseSuccession, promiseReplacement}},
-		{"Locks: etcd's own leader is killed while a process holds one", s.failOver, []string{promiseFailover}},
-		{"Fencing: the holder of the lock is frozen, just before it writes", s.freeze, []string{promiseFence, promiseReturn}},
-		{"Graceful stop: the service is stopped", s.dismiss, []string{promiseFarewell}},
-		{"The whole run, replayed from etcd's history", s.audit, []string{promiseBook, promiseReign}},
-		{"The end: etcd is stopped", s.clear, []string{promiseCleanup}},
-	} {
+// step is a part of the demo, and what it is to prove.
+type step struct {
+	title    string
+	run      func(*show, context.Context) error
+	promises []string
+}
+
+// The steps of the demo, in order; looking is left out where there is nothing to look at.
+var (
+	trouble = []step{
+		{"Discovery: three processes of a service start", (*show).discover, []string{promiseDiscovery}},
+		{"Configuration: it is changed", (*show).reprice, []string{promiseRepricing}},
+		{"Configuration: it is changed to something bad", (*show).refuse, []string{promiseRefusal}},
+		{"Leadership: the leading process is killed", (*show).succeed, []string{promiseSuccession, promiseReplacement}},
+		{"Locks: etcd's own leader is killed while a process holds one", (*show).failOver, []string{promiseFailover}},
+		{"Fencing: the holder of the lock is frozen, just before it writes", (*show).freeze, []string{promiseFence, promiseReturn}},
+	}
+	looking = []step{
+		{"Metrics: the service goes on until Ctrl-C", (*show).stay, nil},
+	}
+	ending = []step{
+		{"Graceful stop: the service is stopped", (*show).dismiss, []string{promiseFarewell}},
+		{"The whole run, replayed from etcd's history", (*show).audit, []string{promiseBook, promiseReign}},
+		{"The end: etcd is stopped", (*show).clear, []string{promiseCleanup}},
+	}
+)
+
+// play shows steps until a promise does not hold.
+func (s *show) play(ctx context.Context, steps []step) error {
+	for _, step := range steps {
 		if err := s.breathe(ctx); err != nil {
 			return err
 		}
-		s.step(i+1, step.title)
-		if err := step.run(ctx); err != nil {
+		s.played++
+		s.step(s.played, step.title)
+		if err := step.run(s, ctx); err != nil {
 			return s.unproven(ctx, step.promises, err)
 		}
 	}
@@ -131,35 +195,44 @@ func (s *show) title() {
 	}
 }
 
-// open starts etcd, and all that watches it.
-func (s *show) open(ctx context.Context) (err error) {
+// open starts etcd, and all that watches it until watching ends.
+func (s *show) open(ctx, watching context.Context) (err error) {
 	s.waiting("etcd starts")
-	s.cluster, err = etcdproc.Start(ctx, etcdproc.Config{Members: 3, Dir: filepath.Join(s.dir, "etcd"), NoFsync: true})
+	// What takes no time has no figures.
+	s.cluster, err = etcdproc.Start(ctx, etcdproc.Config{Members: 3, Dir: filepath.Join(s.dir, "etcd"), NoFsync: !s.observed()})
 	s.Status("")
 	if err != nil {
 		return err
 	}
+	s.members.Store(new(s.cluster.Endpoints()))
 	var members []string
 	for i := range s.cluster.Size() {
 		s.pids = append(s.pids, s.cluster.Process(i).PID())
 		members = append(members, fmt.Sprintf("%s %s", memberName(i), strings.TrimPrefix(s.cluster.Endpoint(i), "http://")))
 	}
 	s.Print("")
-	s.fact("etcd", fmt.Sprintf("%s, up in %s; heartbeat 100 ms, election timeout 1 s, no fsync",
-		version.Version, screen.Duration(time.Since(s.began))))
+	disk := "no fsync"
+	if s.observed() {
+		disk = "fsync"
+	}
+	s.fact("etcd", fmt.Sprintf("%s, up in %s; heartbeat 100 ms, election timeout 1 s, %s",
+		version.Version, screen.Duration(time.Since(s.began)), disk))
 	s.fact("members", strings.Join(members, "  "))
 	s.fact("service", fmt.Sprintf("orders: processes a, b, c, then d; sessions with a TTL of %s", seconds(orders.TTL)))
+	if s.observed() {
+		s.fact("metrics", s.metricsURL)
+	}
 	if s.plain, err = s.cluster.Client(clientv3.Config{}); err != nil {
 		return err
 	}
-	s.watchers.Go(func() { witness(ctx, s.plain, s.record) })
+	s.watchers.Go(func() { witness(watching, s.plain, s.record) })
 	if s.kit, err = s.cluster.Client(clientv3.Config{}); err != nil {
 		return err
 	}
 	if s.view, err = registry.Watch(ctx, s.kit, orders.Name, nil); err != nil {
 		return err
 	}
-	s.watchers.Go(func() { s.follow(ctx) })
+	s.watchers.Go(func() { s.follow(watching) })
 	return nil
 }
 
@@ -174,6 +247,9 @@ func (s *show) dispose(ctx context.Context, dir *scratch.Dir, failed error) erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	var errs []error
+	if s.unobserve != nil {
+		errs = append(errs, s.unobserve())
+	}
 	for _, a := range s.actors {
 		errs = append(errs, a.close())
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -48,12 +49,20 @@ type show struct {
 	pids   []int    // of all processes that were ever started
 
 	findings []finding
+	played   int // steps
+
+	metricsURL string                   // "" unless metrics are served
+	unobserve  func() error             // ends that
+	members    atomic.Pointer[[]string] // etcd's endpoints, for those who ask for metrics
 
 	// What of the evidence is told, and how; "" is not.
 	tellSaid  func(said) string
 	tellWrite func(write) string
 	told      evidence // what has been told already, or passed over
 }
+
+// observed reports whether metrics are served.
+func (s *show) observed() bool { return s.metricsURL != "" }
 
 // actor returns the process of an id.
 func (s *show) actor(id string) *actor {
@@ -160,7 +169,7 @@ func (s *show) narrate(known evidence) {
 
 // start starts a process of the service.
 func (s *show) start(id string) error {
-	a, err := enter(id, s.cluster.Endpoints(), s.dir, s.record)
+	a, err := enter(id, s.observed(), s.cluster.Endpoints(), s.dir, s.record)
 	if err != nil {
 		return err
 	}

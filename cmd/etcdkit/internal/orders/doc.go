@@ -13,6 +13,7 @@
 //	orders/book/000017       an order, written under the lock's guard  package fence
 //	orders/last              the highest number given
 //	orders/report            the leader's, written under its term's guard
+//	etcdkit/queue/orders/... mails, if it is observed                  package queue
 //
 // It tells what it does, an [Event] in JSON a line, and can be asked to keep the lock for a while.
 //

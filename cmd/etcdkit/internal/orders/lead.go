@@ -30,6 +30,9 @@ func (s *service) lead(ctx context.Context, term *election.Term) error {
 	token := int64(term.Guard().Token)
 	s.tell(Event{Kind: Leading, Token: token})
 	defer s.tell(Event{Kind: Led, Token: token})
+	if s.metrics != nil {
+		s.parts.Go(func() { s.count(ctx) })
+	}
 	again := time.NewTicker(reportEvery)
 	defer again.Stop()
 	b := &book{kv: s.client, by: s.id}

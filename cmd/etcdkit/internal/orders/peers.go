@@ -17,7 +17,8 @@ import (
 // headerTimeout is how long a caller may take to say what it wants.
 const headerTimeout = 5 * time.Second
 
-// politely is the policy of a greeting: any failure is worth another attempt, until the peer must be taken for dead.
+// politely is the policy of a greeting, or of a mail: any failure is worth another attempt, until the other side must be taken for
+// dead.
 var politely = retry.Policy{Retryable: func(error) bool { return true }}
 
 // listen opens the address that peers call, and tells who has called.
@@ -31,6 +32,9 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 		s.tell(Event{Kind: Greeted, By: r.URL.Query().Get("from")})
 		fmt.Fprintf(w, "hello from %s\n", s.id)
 	})
+	if s.metrics != nil {
+		mux.Handle("GET /metrics", s.metrics)
+	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}
 	s.parts.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

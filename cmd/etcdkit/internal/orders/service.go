@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -14,7 +15,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exposed"
 	"github.com/etcdkit/etcdkit/config"
+	"github.com/etcdkit/etcdkit/pool"
 	"github.com/etcdkit/etcdkit/registry"
 	"github.com/etcdkit/etcdkit/session"
 )
@@ -26,18 +29,27 @@ const (
 	Child = "orders service"
 )
 
+// Observed, as the second argument of a process, has it show its metrics at /metrics of the address that peers call, connect
+// by a pool, and send mails: so it uses of etcdkit whatever there is a metric of.
+const Observed = "--observed"
+
 // TTL is that of the sessions of the service: how long others wait for what a dead process had.
 const TTL = 4 * time.Second
 
 // stopTimeout bounds what a process does to give back what it has.
 const stopTimeout = 10 * time.Second
 
-// Main is a process of the service: os.Args are its id and etcd's endpoints. It runs until SIGTERM, and then
-// gives back what it has.
+// Main is a process of the service: os.Args are its id, [Observed] or not, and etcd's endpoints. It runs until SIGTERM, and
+// then gives back what it has.
 func Main() {
 	// For the rest of its life: nothing but a signal ends the process in order.
 	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	if err := serve(ctx, os.Args[1], os.Args[2:], os.Stdin, os.Stdout); err != nil {
+	id, endpoints := os.Args[1], os.Args[2:]
+	observed := endpoints[0] == Observed
+	if observed {
+		endpoints = endpoints[1:]
+	}
+	if err := serve(ctx, id, observed, endpoints, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -45,8 +57,9 @@ func Main() {
 
 // service is a process of the service.
 type service struct {
-	id     string
-	client *clientv3.Client
+	id      string
+	client  *clientv3.Client
+	metrics http.Handler // nil if it is not observed
 	teller
 
 	parts sync.WaitGroup
@@ -54,17 +67,23 @@ type service struct {
 }
 
 // serve runs the service until life ends or something fails that does not mend itself.
-func serve(life context.Context, id string, endpoints []string, tasks io.Reader, out io.Writer) (err error) {
-	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+func serve(life context.Context, id string, observed bool, endpoints []string, tasks io.Reader, out io.Writer) (err error) {
+	var metrics http.Handler
+	if observed {
+		if metrics, err = exposed.Install(); err != nil {
+			return err
+		}
+	}
+	client, disconnect, err := connect(life, observed, endpoints)
 	if err != nil {
 		return err
 	}
 	ctx, fail := context.WithCancelCause(life)
-	s := &service{id: id, client: client, teller: teller{out: out}, fail: fail}
+	s := &service{id: id, client: client, metrics: metrics, teller: teller{out: out}, fail: fail}
 	defer func() {
 		fail(nil)
 		s.parts.Wait()
-		err = errors.Join(err, client.Close())
+		err = errors.Join(err, disconnect())
 		s.tell(Event{Kind: Stopped})
 	}()
 
@@ -87,6 +106,9 @@ func serve(life context.Context, id string, endpoints []string, tasks io.Reader,
 	s.parts.Go(func() { s.meet(ctx, view) })
 	s.parts.Go(func() { s.stand(ctx) })
 	s.parts.Go(func() { s.work(ctx, prices, hear(tasks)) })
+	if observed {
+		s.parts.Go(func() { s.mails(ctx) })
+	}
 
 	// Last, when it can be called; and taken back first, so that nobody calls what is going away.
 	self := registry.Instance{Service: Name, ID: id, Addr: listener.Addr().String()}
@@ -103,4 +125,24 @@ func serve(life context.Context, id string, endpoints []string, tasks io.Reader,
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	return err
+}
+
+// connect returns a client, and what closes it.
+func connect(ctx context.Context, observed bool, endpoints []string) (*clientv3.Client, func() error, error) {
+	if !observed {
+		client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+		if err != nil {
+			return nil, nil, err
+		}
+		return client, client.Close, nil
+	}
+	connections, err := pool.Open(ctx, pool.Config{Endpoints: endpoints})
+	if err != nil {
+		return nil, nil, err
+	}
+	return connections.Client(), func() error {
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return connections.Close(bound)
+	}, nil
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/etcdkit/etcdkit/session"
 )
 
-// pause is what a process waits between two orders.
-const pause = 60 * time.Millisecond
+// firstPause is what a process waits between two orders until it is told otherwise.
+const firstPause = 60 * time.Millisecond
 
 // What a process can be asked to do, a line each.
 const (
@@ -31,6 +31,9 @@ const (
 
 	// TaskGoOn ends either.
 	TaskGoOn = "go on"
+
+	// TaskPace has it wait for as long as the argument says between two orders, from now on.
+	TaskPace = "pace"
 )
 
 // hear reads tasks.
@@ -51,11 +54,12 @@ type worker struct {
 	book   *book
 	prices *config.Value[Prices]
 	tasks  <-chan string
+	pause  time.Duration // between two orders
 }
 
 // work numbers orders until ctx ends, and does what it is asked to.
 func (s *service) work(ctx context.Context, prices *config.Value[Prices], tasks <-chan string) {
-	w := &worker{service: s, book: &book{kv: s.client, by: s.id}, prices: prices, tasks: tasks}
+	w := &worker{service: s, book: &book{kv: s.client, by: s.id}, prices: prices, tasks: tasks, pause: firstPause}
 	sessions := session.NewKeeper(s.client, &session.Options{TTL: TTL})
 	mutex := lock.NewMutex(sessions, LockName)
 	for ctx.Err() == nil {
@@ -67,7 +71,7 @@ func (s *service) work(ctx context.Context, prices *config.Value[Prices], tasks 
 		select {
 		case task := <-w.tasks:
 			w.do(ctx, task)
-		case <-time.After(pause):
+		case <-time.After(w.pause):
 		case <-ctx.Done():
 		}
 	}
@@ -83,15 +87,19 @@ func (w *worker) one(ctx context.Context, g fence.Guard) error {
 	return w.book.enter(ctx, w.prices.Get().Discount, g)
 }
 
-// do does a task under the lock, with a session of the task's own.
+// do does a task: one that wants the lock, with a session of the task's own.
 func (w *worker) do(ctx context.Context, task string) {
-	var name, ttl string
-	if _, err := fmt.Sscan(task, &name, &ttl); err != nil {
+	var name, argument string
+	if _, err := fmt.Sscan(task, &name, &argument); err != nil {
 		w.fail(fmt.Errorf("task %q: %w", task, err))
 		return
 	}
 	fn := map[string]func(context.Context, fence.Guard) error{TaskHold: w.hold, TaskStall: w.stall}[name]
-	duration, err := time.ParseDuration(ttl)
+	duration, err := time.ParseDuration(argument)
+	if name == TaskPace && err == nil {
+		w.pause = duration
+		return
+	}
 	if fn == nil || err != nil {
 		w.fail(fmt.Errorf("task %q: not understood", task))
 		return
@@ -128,7 +136,7 @@ func (w *worker) hold(ctx context.Context, g fence.Guard) (err error) {
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(pause):
+		case <-time.After(w.pause):
 		}
 	}
 }
