@@ -101,7 +101,11 @@ func (f *federation) read(ctx context.Context, url string) (map[string]*dto.Metr
 		return nil, fmt.Errorf("%s: %s", url, response.Status)
 	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	return parser.TextToMetricFamilies(io.LimitReader(response.Body, mostMetrics))
+	families, err := parser.TextToMetricFamilies(io.LimitReader(response.Body, mostMetrics))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", url, err) // and half a page is none
+	}
+	return families, nil
 }
 
 // merged is all pages as one.
