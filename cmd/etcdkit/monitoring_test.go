@@ -21,20 +21,16 @@ import (
 // monitoringData is how long Prometheus may take, from the demo's last step on, to have what panels show.
 const monitoringData = 30 * time.Second
 
-// monitoringLater are metrics of etcd's that it has only once there is something to tell.
-var monitoringLater = []string{
-	"etcd_server_alarms", // an alarm was raised
-}
+// monitoringLater are names of etcd's that it has only once there is something to tell: an alarm.
+var monitoringLater = []string{"etcd_server_alarms", "alarm_type"}
 
 // A Prometheus that reads the demo's metrics can evaluate every expression of the dashboard and of the alerts, and every panel shows
 // something.
 func TestEveryPanelShowsDataFromTheDemo(t *testing.T) {
 	needPrometheus(t)
 	r := launch(t, "demo", "--metrics", ":0")
-	target := strings.TrimPrefix(r.expect("  metrics  "), "http://")
-	p := startPrometheus(t, target)
-	for !strings.Contains(r.expect(margin), "processes to their orders and mails") {
-	}
+	p := startPrometheus(t, strings.TrimPrefix(r.expect("  metrics  "), "http://"))
+	shown := untilShown(t, r, "processes to their orders and mails")
 
 	board := readDashboard(t)
 	var names []string // of everything that is asked for
@@ -80,9 +76,30 @@ func TestEveryPanelShowsDataFromTheDemo(t *testing.T) {
 	r.signal(syscall.SIGINT)
 	out, code := r.wait()
 	if code != 0 || r.errs.Len() > 0 || !strings.Contains(out, "All 12 held") {
-		t.Errorf("after Ctrl-C: code %d, stderr %q\n%s", code, &r.errs, out)
+		t.Errorf("after Ctrl-C: code %d, stderr %q\n%s%s", code, &r.errs, shown, out)
 	}
 	r.nothingLeft()
+}
+
+// untilShown returns what the demo shows until a line has these words.
+func untilShown(t *testing.T, r *run, words string) string {
+	t.Helper()
+	var shown strings.Builder
+	late := time.After(2 * time.Minute)
+	for {
+		select {
+		case line, ok := <-r.lines:
+			fmt.Fprintln(&shown, line)
+			switch {
+			case !ok:
+				t.Fatalf("the demo has ended, stderr %q\n%s", &r.errs, shown.String())
+			case strings.Contains(line, words):
+				return shown.String()
+			}
+		case <-late:
+			t.Fatalf("the demo takes too long:\n%s", shown.String())
+		}
+	}
 }
 
 // orNothing is err as an operand of %w.
@@ -251,7 +268,7 @@ func documentedInstruments(t *testing.T) []instrument {
 		t.Fatal(err)
 	}
 	var all []instrument
-	for _, row := range regexp.MustCompile("(?m)^\\| `(etcdkit[.\\w]+)` \\| (counter|gauge|histogram), (\\S+) \\| ([^|]*) \\|").FindAllStringSubmatch(string(page), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(etcdkit[.\\w]+)` \\| (counter|gauge|histogram), (\\S+) \\| ([^|]*)\\|").FindAllStringSubmatch(string(page), -1) {
 		i := instrument{name: row[1], kind: row[2], unit: row[3]}
 		for _, attribute := range regexp.MustCompile("`([\\w.]+)`").FindAllStringSubmatch(row[4], -1) {
 			i.attributes = append(i.attributes, attribute[1])
