@@ -39,7 +39,7 @@ func needPrometheus(t *testing.T) {
 	}
 }
 
-// startPrometheus starts one that reads a target every second and evaluates the alerts.
+// startPrometheus starts one that reads a target every other second and evaluates the alerts.
 func startPrometheus(t *testing.T, target string) *prometheus {
 	t.Helper()
 	alerts, err := filepath.Abs("../../docs/monitoring/alerts.yml")
@@ -51,7 +51,7 @@ func startPrometheus(t *testing.T, target string) *prometheus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := fmt.Sprintf(`global: {scrape_interval: 1s, evaluation_interval: 1s}
+	cfg := fmt.Sprintf(`global: {scrape_interval: 2s, evaluation_interval: 2s}
 rule_files: [%q]
 scrape_configs:
   - job_name: demo

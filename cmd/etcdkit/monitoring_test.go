@@ -92,6 +92,7 @@ func untilShown(t *testing.T, r *run, words string) string {
 			fmt.Fprintln(&shown, line)
 			switch {
 			case !ok:
+				_ = r.cmd.Wait()
 				t.Fatalf("the demo has ended, stderr %q\n%s", &r.errs, shown.String())
 			case strings.Contains(line, words):
 				return shown.String()

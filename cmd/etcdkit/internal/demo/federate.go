@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,9 @@ import (
 const (
 	// scrapeWithin bounds how long a process may take to show its metrics: a frozen one never does.
 	scrapeWithin = 2 * time.Second
+
+	// patienceHeader is where Prometheus says how many seconds it waits for the whole page. The processes have half of that.
+	patienceHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 
 	// mostMetrics bounds a page; a member's has some 200 KiB.
 	mostMetrics = 16 << 20
@@ -56,18 +60,24 @@ type federation struct {
 }
 
 func newFederation(sources func() []source) *federation {
-	return &federation{client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: scrapeWithin}, sources: sources}
+	return &federation{client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, sources: sources}
 }
 
 // ServeHTTP asks all sources at once.
 func (f *federation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	within := scrapeWithin
+	if patience, err := strconv.ParseFloat(r.Header.Get(patienceHeader), 64); err == nil && patience > 0 {
+		within = min(within, time.Duration(patience*float64(time.Second)/2))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), within)
+	defer cancel()
 	sources := f.sources()
 	pages := make([]page, len(sources))
 	var asked sync.WaitGroup
 	for i, s := range sources {
 		asked.Go(func() {
 			pages[i].source = s
-			pages[i].families, pages[i].err = f.read(r.Context(), s.url)
+			pages[i].families, pages[i].err = f.read(ctx, s.url)
 		})
 	}
 	asked.Wait()

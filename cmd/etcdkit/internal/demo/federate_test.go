@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // shows is the URL of a process that shows a page.
@@ -57,6 +58,26 @@ wait_count{job="orders",instance="a"} 3
 `
 	if page != want || code != http.StatusOK {
 		t.Errorf("code %d, %s\nwant %s", code, page, want)
+	}
+}
+
+// A process that is frozen must not cost Prometheus the whole page.
+func TestAFederationWaitsForNoProcessLongerThanItIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	stuck := make(chan struct{})
+	frozen := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stuck }))
+	t.Cleanup(frozen.Close)
+	t.Cleanup(func() { close(stuck) })
+	recorded := httptest.NewRecorder()
+	request := httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody)
+	request.Header.Set(patienceHeader, "0.2")
+	began := time.Now()
+	newFederation(func() []source { return []source{{"orders", "d", frozen.URL}} }).ServeHTTP(recorded, request)
+	if took := time.Since(began); took > scrapeWithin/2 {
+		t.Errorf("it took %v", took)
+	}
+	if !strings.Contains(recorded.Body.String(), `up{job="orders",instance="d"} 0`) {
+		t.Errorf("%s", recorded.Body)
 	}
 }
 

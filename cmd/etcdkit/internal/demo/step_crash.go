@@ -154,15 +154,20 @@ func under(entries []entry, token int64) []entry {
 func (s *show) ruler(ctx context.Context) (member int, r rule, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("etcd has no leader for %v", patience))
 	defer cancel()
-	member, err = s.cluster.Leader(ctx)
-	if err != nil {
-		return member, rule{}, err
+	for {
+		member, err = s.cluster.Leader(ctx)
+		if err != nil {
+			return member, rule{}, err
+		}
+		status, err := s.plain.Status(ctx, s.cluster.Endpoint(member))
+		if err != nil {
+			return member, rule{}, err
+		}
+		// A slow disk may have cost it its lead since: then the term in its answer is another's.
+		if status.Leader == status.Header.GetMemberId() {
+			return member, rule{member: memberName(member), term: status.RaftTerm}, nil
+		}
 	}
-	status, err := s.plain.Status(ctx, s.cluster.Endpoint(member))
-	if err != nil {
-		return member, rule{}, err
-	}
-	return member, rule{member: memberName(member), term: status.RaftTerm}, nil
 }
 
 // memberName is how the demo calls a member of etcd.

@@ -29,7 +29,7 @@ const (
 	Child = "orders service"
 )
 
-// Observed, as the second argument of a process, has it show its metrics at /metrics of the address that peers call, connect
+// Observed is the second argument of a process that is watched. It has it show its metrics at /metrics of the address that peers call, connect
 // by a pool, and send mails: so it uses of etcdkit whatever there is a metric of.
 const Observed = "--observed"
 
