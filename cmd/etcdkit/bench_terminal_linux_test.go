@@ -10,7 +10,10 @@ func TestABenchShowsHowFarItIsAndThenATable(t *testing.T) {
 	s := benchShell(t)
 	term := newTerminal(t)
 	term.wide(80)
-	code := term.runs(s, "--only", "lock", "--duration", "1s")
+	code := make(chan int, 1)
+	go func() {
+		code <- execute([]string{"bench", "--endpoints", s.endpoint, "--only", "lock", "--duration", "1s"}, term.tty, term.tty, term.tty)
+	}()
 	term.shows("lock: ")
 	term.shows(" s left")
 	term.ends(code, 0)

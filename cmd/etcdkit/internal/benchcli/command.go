@@ -138,7 +138,7 @@ func names() (all []string) {
 func list() string {
 	var b strings.Builder
 	for _, m := range measurements {
-		fmt.Fprintf(&b, "  %s  %s\n", screen.Pad(m.name, 10), m.operation)
+		fmt.Fprintf(&b, "  %s  %s\n", screen.Pad(m.name, 9), m.operation)
 	}
 	return b.String()
 }
