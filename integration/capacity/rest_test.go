@@ -174,8 +174,8 @@ var begins = map[string]begin{
 		make: func(p *place) func(int) {
 			return func(i int) {
 				p.running.Go(func() {
-					for range election.Observe(p.ctx, p.cli, fmt.Sprint("elections/", i)) {
-						continue
+					for _, err := range election.Observe(p.ctx, p.cli, fmt.Sprint("elections/", i)) {
+						_ = err // only that it goes on
 					}
 				})
 			}

@@ -128,7 +128,7 @@ func (t *meter) work(ctx, until context.Context, op operation) error {
 		took, err := op(ctx, until)
 		switch {
 		case ctx.Err() != nil, err != nil && until.Err() != nil && errors.Is(err, until.Err()):
-			return nil // somebody else knows why
+			return nil //nolint:nilerr // somebody else knows why
 		case err != nil:
 			return err
 		}
