@@ -35,7 +35,7 @@ var events = map[string]event{
 		p.instance("other") // keeps the session
 		return func(i int) {
 			reg := p.instance(fmt.Sprint(i))
-			p.calls.WaitCount(p.t, soon, "Txn", 3*i+2) // it has begun to follow its key
+			p.calls.WaitCount(p.t, soon, "Txn", 4*i+2) // it has begun to follow its key
 			p.must(reg.Close(p.ctx))
 		}
 	}},
@@ -78,7 +78,7 @@ var events = map[string]event{
 		}
 	}},
 	"128 rows by a `batch.Writer`": {prepare: func(p *place) func(int) {
-		w, err := batch.New(p.cli, nil)
+		w, err := batch.New(p.cli, &batch.Options{Interval: soon}) // however slow this machine is
 		p.must(err)
 		p.t.Cleanup(func() { _ = w.Close(context.Background()) })
 		return func(int) {
