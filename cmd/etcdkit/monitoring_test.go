@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"regexp"
@@ -15,7 +16,6 @@ import (
 	"time"
 
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
-	"github.com/etcdkit/etcdkit/integration/etcdtest"
 )
 
 // monitoringData is how long Prometheus may take, from the demo's last step on, to have what panels show.
@@ -33,21 +33,11 @@ func TestEveryPanelShowsDataFromTheDemo(t *testing.T) {
 	shown := untilShown(t, r, "processes to their orders and mails")
 
 	board := readDashboard(t)
+	p.untilAllHave(t, board)
 	var names []string // of everything that is asked for
-	etcdtest.Eventually(t, monitoringData, "data in all panels", func(ctx context.Context) error {
-		var errs []error
-		names = nil
-		for _, panel := range board.Panels {
-			for _, target := range panel.Targets {
-				expr := monitoringVariables.Replace(target.Expr)
-				names = append(names, monitoringNames(expr)...)
-				if n, err := p.query(ctx, expr); err != nil || n == 0 {
-					errs = append(errs, fmt.Errorf("panel %q, %s: %d series with data, %w", panel.Title, expr, n, orNothing(err)))
-				}
-			}
-		}
-		return errors.Join(errs...)
-	})
+	for _, expr := range board.expressions() {
+		names = append(names, monitoringNames(expr)...)
+	}
 
 	rules := p.rules(t)
 	if len(rules) < 10 {
@@ -103,12 +93,32 @@ func untilShown(t *testing.T, r *run, words string) string {
 	}
 }
 
-// orNothing is err as an operand of %w.
-func orNothing(err error) error {
-	if err == nil {
-		return errors.New("no error")
+// untilAllHave waits until every expression of a dashboard has data.
+func (p *prometheus) untilAllHave(t *testing.T, board *dashboard) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), monitoringData)
+	defer cancel()
+	again := time.NewTicker(500 * time.Millisecond)
+	defer again.Stop()
+	for {
+		var missing []error
+		for title, expr := range board.expressions() {
+			switch n, err := p.query(ctx, expr); {
+			case err != nil:
+				missing = append(missing, fmt.Errorf("panel %q, %s: %w", title, expr, err))
+			case n == 0:
+				missing = append(missing, fmt.Errorf("panel %q, %s: no data", title, expr))
+			}
+		}
+		if len(missing) == 0 {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			t.Fatalf("after %v: %v", monitoringData, errors.Join(missing...))
+		}
 	}
-	return err
 }
 
 // Grafana does not complain of a dashboard that it shows wrongly.
@@ -171,10 +181,8 @@ func TestTheDashboardIsSound(t *testing.T) {
 // Whatever is measured is to be seen.
 func TestTheDashboardShowsEveryMetric(t *testing.T) {
 	var shown []string
-	for _, p := range readDashboard(t).Panels {
-		for _, target := range p.Targets {
-			shown = append(shown, monitoringNames(target.Expr)...)
-		}
+	for _, expr := range readDashboard(t).expressions() {
+		shown = append(shown, monitoringNames(expr)...)
 	}
 	for _, m := range documentedInstruments(t) {
 		if !slices.ContainsFunc(shown, func(name string) bool { return slices.Contains(m.prometheus(), name) }) {
@@ -223,6 +231,19 @@ type dashboard struct {
 			RefID      string `json:"refId"`
 			Expr       string
 			Datasource struct{ UID string }
+		}
+	}
+}
+
+// expressions are those of all panels, with something for Grafana's variables, beside the titles of the panels.
+func (d *dashboard) expressions() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, panel := range d.Panels {
+			for _, target := range panel.Targets {
+				if !yield(panel.Title, monitoringVariables.Replace(target.Expr)) {
+					return
+				}
+			}
 		}
 	}
 }
