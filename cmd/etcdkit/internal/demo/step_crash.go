@@ -97,7 +97,7 @@ func (s *show) failOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, before, err := s.ruler(ctx)
+	m, before, err := s.ruler(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (s *show) failOver(ctx context.Context) error {
 		return err
 	}
 	s.line(f.killed, you, fmt.Sprintf("kills %s, the leader of etcd (SIGKILL)", f.before.member))
-	if _, f.after, err = s.ruler(ctx); err != nil {
+	if _, f.after, err = s.ruler(ctx, f.before.term); err != nil {
 		return err
 	}
 	f.elected = time.Now()
@@ -150,8 +150,8 @@ func under(entries []entry, token int64) []entry {
 	return own
 }
 
-// ruler returns which member leads etcd, and in which term.
-func (s *show) ruler(ctx context.Context) (member int, r rule, err error) {
+// ruler returns which member leads etcd in a term after one, and in which.
+func (s *show) ruler(ctx context.Context, after uint64) (member int, r rule, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("etcd has no leader for %v", patience))
 	defer cancel()
 	for {
@@ -163,8 +163,9 @@ func (s *show) ruler(ctx context.Context) (member int, r rule, err error) {
 		if err != nil {
 			return member, rule{}, err
 		}
-		// A slow disk may have cost it its lead since: then the term in its answer is another's.
-		if status.Leader == status.Header.GetMemberId() {
+		// The term that a member tells is that of the last entry it has applied: a new leader's own comes when its first
+		// entry is on the disks of a majority.
+		if status.RaftTerm > after {
 			return member, rule{member: memberName(member), term: status.RaftTerm}, nil
 		}
 	}
