@@ -329,6 +329,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 	defer v.Close()
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if len(v.Snapshot().Instances) != 100 {
