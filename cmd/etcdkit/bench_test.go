@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdkit/etcdkit/integration/etcdtest"
 )
 
 // benchPrefix is what all that the command writes is below.
@@ -35,6 +31,27 @@ func benchClean(s *shell, cli *clientv3.Client) {
 	if leases, err := cli.Leases(s.t.Context()); err != nil || len(leases.Leases) > 0 {
 		s.t.Errorf("leases are left: %v, %v", leases, err)
 	}
+}
+
+// benchWait waits until the keys of runs are as they should be: it reads again at every change.
+func benchWait(s *shell, cli *clientv3.Client, are func(keys []string) bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), soon)
+	defer cancel()
+	for range cli.Watch(ctx, benchPrefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
+		resp, err := cli.Get(ctx, benchPrefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		var keys []string
+		for _, kv := range resp.Kvs {
+			keys = append(keys, string(kv.Key))
+		}
+		if are(keys) {
+			return
+		}
+	}
+	s.t.Fatalf("the keys were not as they should be within %v", soon)
 }
 
 func TestABenchMeasuresEachRecipeAndLeavesNothing(t *testing.T) {
@@ -92,7 +109,7 @@ func TestABenchThatIsInterruptedDeletesWhatItWrote(t *testing.T) {
 	s := benchShell(t)
 	cli := s.client()
 	r := launch(t, "bench", "--endpoints", s.endpoint, "--only", "put,lock", "--duration", "10m", "-o", "json")
-	etcdtest.WaitKeys(t, soon, cli, benchPrefix, 2)
+	benchWait(s, cli, func(keys []string) bool { return len(keys) == 2 })
 	r.signal(syscall.SIGINT)
 	out, code := r.wait()
 	if all := objectsOf(t, out); code != 130 || len(all) != 1 || all[0]["measured"] != "put" {
@@ -111,20 +128,16 @@ func TestWhatABenchHasWrittenGoesWithItWhenItIsKilled(t *testing.T) {
 	for _, only := range kinds {
 		killed = append(killed, launch(t, "bench", "--endpoints", s.endpoint, "--only", only, "--duration", "10m"))
 	}
-	etcdtest.Eventually(t, soon, "each has written", func(ctx context.Context) error {
-		resp, err := cli.Get(ctx, benchPrefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-		for _, kind := range kinds {
-			if err == nil && !slices.ContainsFunc(resp.Kvs, func(kv *mvccpb.KeyValue) bool { return strings.Contains(string(kv.Key), "/"+kind+"/") }) {
-				err = fmt.Errorf("no key of %s", kind)
-			}
-		}
-		return err
+	benchWait(s, cli, func(keys []string) bool {
+		return !slices.ContainsFunc(kinds, func(kind string) bool {
+			return !slices.ContainsFunc(keys, func(key string) bool { return strings.Contains(key, "/"+kind+"/") })
+		})
 	})
 	for _, r := range killed {
 		r.signal(syscall.SIGKILL)
 		r.wait()
 	}
-	etcdtest.WaitKeys(t, soon, cli, "", 0)
+	benchWait(s, cli, func(keys []string) bool { return len(keys) == 0 })
 	benchClean(s, cli)
 }
 

@@ -175,7 +175,7 @@ var begins = map[string]begin{
 			return func(i int) {
 				p.running.Go(func() {
 					for _, err := range election.Observe(p.ctx, p.cli, fmt.Sprint("elections/", i)) {
-						_ = err // only that it goes on
+						_ = err // nobody leads, and nobody is cut off
 					}
 				})
 			}
