@@ -72,7 +72,7 @@ func (b *bench) somebody(until context.Context, name string) (bool, error) {
 		line, err := lock.Inspect(until, b.Client(), name)
 		switch {
 		case until.Err() != nil:
-			return false, nil //nolint:nilerr // the end of the measurement is no error
+			return false, nil //nolint:nilerr // the time is up, which is no failure
 		case err != nil:
 			return false, err
 		case len(line) > 1:
