@@ -18,8 +18,9 @@ import (
 	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 )
 
-// monitoringData is how long Prometheus may take, from the demo's last step on, to have what panels show.
-const monitoringData = 30 * time.Second
+// monitoringData is how long Prometheus may take, from the last thing that happens to the service on, to have what panels show. etcd's
+// members measure the way to each other twice a minute.
+const monitoringData = 45 * time.Second
 
 // monitoringLater are names of etcd's that it has only once there is something to tell: an alarm.
 var monitoringLater = []string{"etcd_server_alarms", "alarm_type"}
