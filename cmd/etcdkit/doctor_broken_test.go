@@ -1,15 +1,12 @@
 package main
 
 import (
-	"crypto/x509"
 	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -105,7 +102,7 @@ func (c *doctorCluster) well() {
 	}
 }
 
-func TestTheDoctorFindsExactlyWhatIsWrongWithACluster(t *testing.T) {
+func TestTheDoctorFindsWhatElseIsWrongWithACluster(t *testing.T) {
 	t.Parallel()
 	c := newDoctorCluster(t, doctorSetup{})
 	root, ctx := c.client(doctorRoot), doctorWithin(t)
@@ -116,10 +113,6 @@ func TestTheDoctorFindsExactlyWhatIsWrongWithACluster(t *testing.T) {
 		}
 	}
 	c.well()
-
-	c.grant(root, "app", "\x00", "\x00")
-	c.fails(doctorApp, "auth", "role app: it allows to read and write every key there is")
-	done(root.RoleRevokePermission(ctx, "app", "\x00", "\x00"))
 	c.grant(root, "app", "other/", clientv3.GetPrefixRangeEnd("other/"))
 	c.fails(doctorApp, "auth", "role app: it allows more than what was declared needs")
 	done(root.RoleRevokePermission(ctx, "app", "other/", clientv3.GetPrefixRangeEnd("other/")))
@@ -128,43 +121,13 @@ func TestTheDoctorFindsExactlyWhatIsWrongWithACluster(t *testing.T) {
 	done(root.UserGrantRole(ctx, "empty", "app"))
 	c.fails(doctorApp, "auth", "users without a password: whoever knows their names")
 	done(root.UserDelete(ctx, "empty"))
-
-	members, err := root.MemberList(ctx)
-	done(members, err)
-	nospace := func(what pb.AlarmRequest_AlarmAction) {
-		t.Helper()
-		done(pb.NewMaintenanceClient(root.ActiveConnection()).Alarm(ctx, &pb.AlarmRequest{Action: what, Alarm: pb.AlarmType_NOSPACE, MemberID: members.Members[1].ID}))
-	}
-	nospace(pb.AlarmRequest_ACTIVATE)
-	c.fails(doctorApp, "health", "alarm NOSPACE: the database has reached its quota")
-	nospace(pb.AlarmRequest_DEACTIVATE)
 	c.well()
-
-	done(root.AuthDisable(ctx))
-	c.fails("", "auth", "authentication: it is off")
-	done(c.client("").AuthEnable(ctx))
-
-	c.kill(1)
-	c.fails(doctorApp, "health", "m1 ("+doctorHost(c.clients[1])+"): it does not answer", "tls", "topology")
 }
 
-func TestTheDoctorFindsAClusterWithoutTLS(t *testing.T) {
+func TestTheDoctorFindsMembersThatTalkToEachOtherWithoutTLS(t *testing.T) {
 	t.Parallel()
 	c := newDoctorCluster(t, doctorSetup{plaintext: true})
-	c.fails(doctorApp, "tls", "clients connect without TLS")
 	c.fails(doctorApp, "tls", "peers: members talk to each other without TLS")
-}
-
-func TestTheDoctorFindsACertificateAboutToExpire(t *testing.T) {
-	t.Parallel()
-	c := newDoctorCluster(t, doctorSetup{memberCert: func(cert *x509.Certificate) { cert.NotAfter = time.Now().Add(75 * time.Hour) }})
-	c.fails(doctorApp, "tls", "certificate of "+doctorHost(c.clients[0])+": it expires in 3 days")
-}
-
-func TestTheDoctorFindsAnEvenNumberOfVoters(t *testing.T) {
-	t.Parallel()
-	c := newDoctorCluster(t, doctorSetup{members: 4})
-	c.fails(doctorApp, "topology", "voters: 4 are an even number: they survive the loss of 1, as 3 would")
 }
 
 func TestTheDoctorFindsMembersThatDemandNoCertificates(t *testing.T) {

@@ -60,6 +60,7 @@ type doctorCluster struct {
 	clients   []string // the members' addresses for clients
 	peers     []string // ... and for each other
 	members   []*etcdproc.Process
+	slow      []string // what the doctor is given in addition where the way between members is long
 }
 
 // doctorMember is the child that is a member, with the configuration in a file.

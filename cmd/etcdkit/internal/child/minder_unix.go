@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/etcdkit/etcdkit/cmd/etcdkit/internal/exit"
 )
 
 const (
@@ -70,7 +72,7 @@ func (m *minder) mind(in *os.File, path string, args []string) {
 	runtime.LockOSThread()
 	// From the terminal, or sent to the group by somebody: they are the program's, and not to end a minder before the command. They
 	// are caught and not ignored, which the command would inherit.
-	catch(make(chan os.Signal, 1))
+	exit.Catch(make(chan os.Signal, 1), caught...)
 	adopt()
 	call(minderName)
 	heard := make(chan message)

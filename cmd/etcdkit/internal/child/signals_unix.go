@@ -35,7 +35,7 @@ type Signals struct {
 func Catch(ctx context.Context) (context.Context, *Signals) {
 	s := &Signals{came: make(chan os.Signal, 16), done: make(chan struct{})}
 	ctx, s.cancel = context.WithCancelCause(ctx)
-	catch(s.came)
+	exit.Catch(s.came, caught...)
 	go func() {
 		for {
 			select {
@@ -47,15 +47,6 @@ func Catch(ctx context.Context) (context.Context, *Signals) {
 		}
 	}()
 	return ctx, s
-}
-
-// catch catches signals, but for those that are ignored.
-func catch(to chan<- os.Signal) {
-	for _, one := range caught {
-		if !signal.Ignored(one) {
-			signal.Notify(to, one)
-		}
-	}
 }
 
 // Close has signals do again what they do by themselves, and ends the context.

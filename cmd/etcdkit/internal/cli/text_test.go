@@ -26,8 +26,8 @@ func TestTimesAreSaidAsPeopleSayThem(t *testing.T) {
 func TestATableIsAlignedAndHoldsNoControlCharacters(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	Table(screen.New(&out), []string{"KEY", "N", "WHY"}, [][]string{{"a", "1", "x\ny\x1b[31m"}, {"längere", "100", ""}})
-	want := "KEY        N  WHY\na          1  x y [31m\nlängere  100\n"
+	Table(screen.New(&out), []string{"KEY", "N", "WHY"}, [][]string{{"a", "1", "x\ny\x1b[31m\u202ez"}, {"längere", "100", ""}})
+	want := "KEY        N  WHY\na          1  x y [31m z\nlängere  100\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", &out, want)
 	}

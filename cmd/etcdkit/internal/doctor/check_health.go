@@ -230,7 +230,7 @@ func judgeLag(all []*peer) Finding {
 var alarmHelp = map[pb.AlarmType]struct{ reason, remedy string }{
 	pb.AlarmType_NOSPACE: {
 		"the database has reached its quota, and the cluster takes no more writes",
-		"Make room, and then take the alarm back: etcdctl compact REVISION; etcdctl defrag --cluster; etcdctl alarm disarm. Delete what nobody needs, or raise --quota-backend-bytes.",
+		"Make room, and then take the alarm back: etcdctl compaction REVISION; etcdctl --endpoints=MEMBER defrag, one at a time; etcdctl alarm disarm. Delete what nobody needs, or raise --quota-backend-bytes.",
 	},
 	pb.AlarmType_CORRUPT: {
 		"members' data differ, and the cluster takes no more requests",

@@ -29,7 +29,7 @@ func checkPersistence(ctx context.Context, p *Patient) []Finding {
 	if len(alive) == 0 {
 		return []Finding{notSeen("databases", errors.Join(p.Unreached, all[0].err), "Connect as a user.")}
 	}
-	findings := []Finding{backup(ctx, p), size(ctx, p, alive), fragments(alive)}
+	findings := append(backup(ctx, p), size(ctx, p, alive), fragments(alive))
 	h, err := lookBack(ctx, p, alive)
 	if err != nil {
 		return append(findings, notSeen("compaction of history", err, "Grant it (etcdctl role grant-permission ROLE read --prefix "+ownPrefix+"), or name the members' metrics with --metrics-urls."))
@@ -38,11 +38,11 @@ func checkPersistence(ctx context.Context, p *Patient) []Finding {
 }
 
 // backup takes a snapshot and restores it. The file goes again: it holds all values, and was made to see whether one can be made.
-func backup(ctx context.Context, p *Patient) Finding {
+func backup(ctx context.Context, p *Patient) []Finding {
 	f := Finding{Subject: "snapshot that can be restored"}
 	if p.Snapshot == "" {
 		f.Verdict, f.Reason, f.Remedy = Skipped, "no snapshot was taken", "Examine with --snapshot DIR: it takes one, restores it there, compares it with the cluster, and deletes it."
-		return f
+		return []Finding{f}
 	}
 	saved, err := snapshot.Save(ctx, p.Privileged(), snapshot.Options{Dir: p.Snapshot, Name: snapshotNames, Verify: true})
 	if err != nil {
@@ -61,24 +61,28 @@ func backup(ctx context.Context, p *Patient) Finding {
 			f.Verdict, f.Reason = Fail, "no snapshot could be taken that can be restored"
 			f.Remedy = "See which member it is (etcdkit snapshot save DIR --verify), and replace that one."
 		}
-		return f
+		return []Finding{f}
 	}
 	f.Verdict, f.Reason = OK, "it was restored, and holds what the cluster holds"
 	v := saved.Verification
 	f.Evidence = []string{fmt.Sprintf("%s at revision %d, %s, hash %08x", snapshot.Bytes(saved.Size), v.Revision, cli.Plural(v.Keys, "key", "keys"), v.Hash)}
+	apart := Finding{Verdict: Skipped, Subject: "what all members hold", Reason: "not all could be compared with the snapshot", Remedy: "Examine again when all answer: see check 4."}
 	for _, c := range v.Compared {
 		if c.Err != nil {
-			f.Evidence = append(f.Evidence, hostOf(c.Endpoint)+": not compared: "+inLine(c.Err))
+			apart.Evidence = append(apart.Evidence, hostOf(c.Endpoint)+": "+inLine(c.Err))
 			continue
 		}
 		f.Evidence = append(f.Evidence, fmt.Sprintf("%s: hash %08x, restored %08x", hostOf(c.Endpoint), c.Hash, c.Restored))
 	}
 	if err := os.Remove(saved.Path); err != nil {
 		f.Verdict, f.Reason, f.Remedy = Warn, "it was restored, and could not be deleted: "+inLine(err), "Delete it: it holds all values, and the hashes of all passwords."
-		return f
+		return []Finding{f}
 	}
 	f.Evidence = append(f.Evidence, "deleted again; etcdkit snapshot save DIR --verify keeps one")
-	return f
+	if len(apart.Evidence) > 0 {
+		return []Finding{f, apart}
+	}
+	return []Finding{f}
 }
 
 // size holds the databases against their quotas.
@@ -95,7 +99,7 @@ func size(ctx context.Context, p *Patient, alive []*site) Finding {
 		known, worst = true, max(worst, float64(s.status.DbSize)/float64(quota))
 		f.Evidence = append(f.Evidence, fmt.Sprintf("%s: %s of %s (%s), quota as %s", s.name, snapshot.Bytes(s.status.DbSize), snapshot.Bytes(quota), share(s.status.DbSize, quota), from))
 	}
-	remedy := "Compact (etcdctl compact REVISION), then etcdctl defrag one member at a time; or raise --quota-backend-bytes (8 GiB at most) on all members."
+	remedy := "Compact (etcdctl compaction REVISION), then etcdctl defrag one member at a time; or raise --quota-backend-bytes (8 GiB at most) on all members."
 	switch {
 	case !known:
 		f.Verdict, f.Reason, f.Remedy = Skipped, "the quota is not known", "Say with --quota-backend-bytes what the members were started with."

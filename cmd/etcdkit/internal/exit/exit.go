@@ -76,11 +76,12 @@ func Arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 }
 
 // Interruptible returns a context that ends with the first SIGINT, SIGTERM or SIGHUP. A second one ends the process, and
-// with it all that it has started. A reader that has gone away does not: whoever prints sees an error.
+// with it all that it has started. One that is ignored, as SIGHUP is under nohup, stays so. A reader that has gone away ends nothing:
+// whoever prints sees an error.
 func Interruptible(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	Catch(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
 	go func() {
@@ -92,4 +93,13 @@ func Interruptible(ctx context.Context) (context.Context, func()) {
 		}
 	}()
 	return ctx, func() { cancel(nil); signal.Stop(signals); signal.Stop(pipe) }
+}
+
+// Catch has signals sent to a channel, but for those that this process was started to ignore.
+func Catch(to chan<- os.Signal, signals ...os.Signal) {
+	for _, one := range signals {
+		if !signal.Ignored(one) {
+			signal.Notify(to, one)
+		}
+	}
 }
