@@ -123,23 +123,6 @@ func TestTheDoctorLooksAtAClustersLife(t *testing.T) {
 	t.Run("and finds large keys, zombies in line and metrics that cannot be had", func(t *testing.T) { c.in(t).ails() })
 }
 
-// led waits until the cluster commits again: the one that is dead may have been the leader.
-func (c *doctorCluster) led() {
-	c.t.Helper()
-	cli, ctx := c.client(doctorRoot), doctorWithin(c.t)
-	for {
-		_, err := cli.Put(ctx, "app/greeting", "good night")
-		if err == nil {
-			return
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			c.t.Fatalf("no leader: %v", err)
-		}
-	}
-}
-
 // in is the cluster as a subtest's.
 func (c *doctorCluster) in(t *testing.T) *doctorCluster {
 	same := *c

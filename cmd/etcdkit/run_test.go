@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -36,6 +37,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	etcdproc.Main() // a member of the cluster that tests share is this program again
+	// Many of these tests wait for something to be over: let them wait together.
+	if err := flag.Set("test.parallel", "5"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if err := stopShared(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

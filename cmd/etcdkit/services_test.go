@@ -199,14 +199,31 @@ func TestAnInstanceIsAnnouncedUntilItIsInterrupted(t *testing.T) {
 	}
 }
 
+// exists waits for a file.
+func exists(t *testing.T, file string) {
+	t.Helper()
+	deadline := time.After(soon)
+	for {
+		if _, err := os.Stat(file); err == nil {
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			t.Fatalf("there is no %s within %v", file, soon)
+		}
+	}
+}
+
 func TestAHealthCommandDecidesWhetherAnInstanceIsReady(t *testing.T) {
 	t.Parallel()
 	s := servicesShell(t, sharedEtcd(t))
 	file := filepath.Join(t.TempDir(), "healthy")
-	r := s.registering("mail", "10.0.0.7:80", "--id", "a", "--health-cmd", "cat "+file, "--health-interval", "3s", "--health-timeout", "3s",
+	r := s.registering("mail", "10.0.0.7:80", "--id", "a", "--health-cmd", "cat "+file+" || { touch "+file+".missed; false; }", "--health-interval", "3s", "--health-timeout", "3s",
 		"--health-failures", "2", "--drain", "0s", "--", "sh", "-c", "echo up; exec sleep 1000")
 	r.expect("up")
 	s.becomes("starting")
+	exists(t, file+".missed") // it starts so before it is looked at
 	healthy := func(yes bool) {
 		t.Helper()
 		err := os.Remove(file)
