@@ -6,7 +6,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-//nolint:errcheck // it is what people copy
 func oldTry(ctx context.Context, client *clientv3.Client, key string, work func() error) (bool, error) {
 	lease, err := client.Grant(ctx, 10)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
 
-//nolint:errcheck // it is what people copy
 func oldLead(ctx context.Context, client *clientv3.Client, name, value string, lead func(context.Context) error) error {
 	s, err := concurrency.NewSession(client, concurrency.WithTTL(10))
 	if err != nil {
