@@ -6,7 +6,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/etcdkit/etcdkit/internal/telemetry"
@@ -17,6 +16,7 @@ var (
 	scope = telemetry.For("election")
 
 	transitions = scope.Counter("etcdkit.election.transitions", "{transition}", "Terms of this process that began, and how they ended.")
+	_           = scope.Observe("etcdkit.election.leading", "{term}", "1 while this process leads, 0 while it stands.", observeLeading)
 )
 
 const (
@@ -31,19 +31,15 @@ var taking = struct {
 	terms map[*Term]struct{} // guarded by Mutex: terms that have not ended, or are being resigned
 }{part: map[string]int{}, terms: map[*Term]struct{}{}}
 
-// gauge has the terms asked for when metrics are read.
-var gauge = sync.OnceFunc(func() {
-	scope.Observe("etcdkit.election.leading", "{term}", "1 while this process leads, 0 while it stands.",
-		func(_ context.Context, put func(float64, metric.MeasurementOption)) {
-			for name, leads := range leadingNow() {
-				value := 0.0
-				if leads {
-					value = 1
-				}
-				put(value, telemetry.Attributes(attrName.String(name)))
-			}
-		})
-})
+func observeLeading(_ context.Context, put telemetry.Put) {
+	for name, leads := range leadingNow() {
+		value := 0.0
+		if leads {
+			value = 1
+		}
+		put(value, telemetry.Attributes(attrName.String(name)))
+	}
+}
 
 // leadingNow returns the elections that this process takes part in, and whether it leads.
 func leadingNow() map[string]bool {
@@ -65,7 +61,6 @@ func leadingNow() map[string]bool {
 
 // stands notes that somebody takes part in an election.
 func stands(name string) {
-	gauge()
 	taking.Lock()
 	defer taking.Unlock()
 	taking.part[name]++

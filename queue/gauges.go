@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -10,105 +9,46 @@ import (
 	"github.com/etcdkit/etcdkit/internal/telemetry"
 )
 
-// gauges are asked when metrics are read: for what the workers of this process know anyway, and for what Report has sampled. They do no I/O.
-var gauges registry
+// shifts are the workers of this process, and reporters who samples: what the gauges are asked for when metrics are read. They do no I/O.
+var (
+	shifts    telemetry.Live[*shift]
+	reporters telemetry.Live[*reporter]
 
-// registry is what there is to ask. The zero value is ready.
-type registry struct {
-	once sync.Once
+	_ = scope.Observe("etcdkit.queue.depth", "{job}", "Jobs in the queue, as sampled by who reports it.", observeDepth)
+	_ = scope.Observe("etcdkit.queue.oldest_age", "s", "For how long the oldest job waits, as a worker knows it or as sampled.", observeOldest)
+	_ = scope.Observe("etcdkit.queue.workers", "{worker}", "Workers, as a worker knows them or as sampled.", observeWorkers)
+)
 
-	mu      sync.Mutex          // guards what follows
-	shifts  map[*shift]struct{} // that work
-	reports map[*reporter]struct{}
-}
-
-// open makes the instruments, the first time.
-func (g *registry) open() {
-	g.once.Do(func() {
-		g.shifts, g.reports = map[*shift]struct{}{}, map[*reporter]struct{}{}
-		scope.Observe("etcdkit.queue.depth", "{job}", "Jobs in the queue, as sampled by who reports it.", g.depth)
-		scope.Observe("etcdkit.queue.oldest_age", "s", "For how long the oldest job waits, as a worker knows it or as sampled.", g.oldest)
-		scope.Observe("etcdkit.queue.workers", "{worker}", "Workers, as a worker knows them or as sampled.", g.workers)
-	})
-}
-
-// hold has a shift asked until the function that it returns is called.
-func (g *registry) hold(s *shift) (letGo func()) {
-	g.open()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.shifts[s] = struct{}{}
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.shifts, s)
-	}
-}
-
-// holdReport is hold for who samples.
-func (g *registry) holdReport(r *reporter) (letGo func()) {
-	g.open()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.reports[r] = struct{}{}
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.reports, r)
-	}
-}
-
-// all are those that are to be asked: they have locks of their own.
-func (g *registry) all() (shifts []*shift, samples []*sample) {
-	g.mu.Lock()
-	for s := range g.shifts {
-		shifts = append(shifts, s)
-	}
-	reports := make([]*reporter, 0, len(g.reports))
-	for r := range g.reports {
-		reports = append(reports, r)
-	}
-	g.mu.Unlock()
-	for _, r := range reports {
-		samples = append(samples, r.current(time.Now())...)
-	}
-	return shifts, samples
-}
-
-type put = func(value float64, attrs metric.MeasurementOption)
-
-func (g *registry) depth(_ context.Context, put put) {
-	_, samples := g.all()
-	for _, s := range samples {
+func observeDepth(_ context.Context, put telemetry.Put) {
+	for _, s := range samplesNow() {
 		for i, n := range []int{s.Waiting, s.Delayed, s.InFlight, s.Dead} {
 			put(float64(n), s.states[i])
 		}
 	}
 }
 
-func (g *registry) oldest(_ context.Context, put put) {
-	g.of(put,
+func observeOldest(_ context.Context, put telemetry.Put) {
+	observeEach(put,
 		func(s *shift) (float64, bool) { age, known := s.oldest(time.Now()); return age.Seconds(), known },
 		func(s *sample) float64 { return s.Oldest.Seconds() })
 }
 
-func (g *registry) workers(_ context.Context, put put) {
-	g.of(put,
+func observeWorkers(_ context.Context, put telemetry.Put) {
+	observeEach(put,
 		func(s *shift) (float64, bool) { n, known := s.peers(); return float64(n), known },
 		func(s *sample) float64 { return float64(s.Workers) })
 }
 
-// of puts one value a queue: what a worker knows is newer than what was sampled. Of two that know the larger one counts.
-func (g *registry) of(put put, knows func(*shift) (float64, bool), sampled func(*sample) float64) {
-	shifts, samples := g.all()
+// observeEach puts one value a queue: what a worker knows is newer than what was sampled. Of two that know the larger one counts.
+func observeEach(put telemetry.Put, knows func(*shift) (float64, bool), sampled func(*sample) float64) {
 	values, attrs := map[string]float64{}, map[string]metric.MeasurementOption{}
-	for _, s := range shifts {
+	for _, s := range shifts.All() {
 		if v, known := knows(s); known {
 			name := s.measures.name
 			values[name], attrs[name] = max(v, values[name]), s.measures.queue
 		}
 	}
-	for _, s := range samples {
+	for _, s := range samplesNow() {
 		if attrs[s.name] == nil {
 			values[s.name], attrs[s.name] = sampled(s), s.queue
 		}
@@ -116,6 +56,14 @@ func (g *registry) of(put put, knows func(*shift) (float64, bool), sampled func(
 	for name, v := range values {
 		put(v, attrs[name])
 	}
+}
+
+// samplesNow are those that hold.
+func samplesNow() (all []*sample) {
+	for _, r := range reporters.All() {
+		all = append(all, r.current(time.Now())...)
+	}
+	return all
 }
 
 // sample is what was counted of a queue.

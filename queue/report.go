@@ -70,8 +70,8 @@ func Report(ctx context.Context, client *clientv3.Client, opts *ReportOptions) e
 			return fmt.Errorf("queue: ReportOptions.Queues: %w", err)
 		}
 	}
-	letGo := gauges.holdReport(r)
-	defer letGo()
+	reporters.Add(r)
+	defer reporters.Remove(r)
 	for {
 		wait := r.interval(r.sample(ctx))
 		// Reporters of several clusters that were started together do not go on counting together.

@@ -133,8 +133,8 @@ func (s *shift) run(ctx context.Context) error {
 	for range s.opts.Concurrency {
 		hands.Go(s.handler)
 	}
-	letGo := gauges.hold(s)
-	defer letGo()
+	shifts.Add(s)
+	defer shifts.Remove(s)
 	select {
 	case <-ctx.Done():
 	case <-s.life.Done():

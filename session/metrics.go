@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -18,6 +17,8 @@ var (
 
 	renewals = scope.Counter("etcdkit.session.renewals", "{renewal}", "Renewals that were answered.")
 	ends     = scope.Counter("etcdkit.session.ended", "{session}", "Sessions that ended; all but closed are losses.")
+	_        = scope.Observe("etcdkit.session.open", "{session}", "Sessions of this process that are trusted.", observeOpen)
+	_        = scope.Observe("etcdkit.session.remaining", "s", "The least time that trust in one of the sessions lasts without another renewal.", observeRemaining)
 )
 
 var (
@@ -27,58 +28,36 @@ var (
 )
 
 // living are the sessions whose goroutine runs, for the gauges.
-var living = struct {
-	sync.Mutex
-	sessions map[*Session]struct{} // guarded by Mutex
-}{sessions: map[*Session]struct{}{}}
+var living telemetry.Live[*Session]
 
-// gauges has the sessions that are trusted asked for when metrics are read.
-var gauges = sync.OnceFunc(func() {
-	scope.Observe("etcdkit.session.open", "{session}", "Sessions of this process that are trusted.",
-		func(_ context.Context, put func(float64, metric.MeasurementOption)) {
-			put(float64(len(trustedNow())), whole)
-		})
-	scope.Observe("etcdkit.session.remaining", "s", "The least time that trust in one of the sessions lasts without another renewal.",
-		func(_ context.Context, put func(float64, metric.MeasurementOption)) {
-			least := time.Duration(math.MaxInt64)
-			for _, s := range trustedNow() {
-				least = min(least, s.remaining())
-			}
-			if least < math.MaxInt64 {
-				put(max(0, least).Seconds(), whole)
-			}
-		})
-})
+func observeOpen(_ context.Context, put telemetry.Put) { put(float64(len(trustedNow())), whole) }
+
+func observeRemaining(_ context.Context, put telemetry.Put) {
+	least := time.Duration(math.MaxInt64)
+	for _, s := range trustedNow() {
+		least = min(least, s.remaining())
+	}
+	if least < math.MaxInt64 {
+		put(max(0, least).Seconds(), whole)
+	}
+}
 
 // trustedNow returns the sessions whose window is open by the clock.
 func trustedNow() (all []*Session) {
-	living.Lock()
-	for s := range living.sessions {
-		all = append(all, s)
-	}
-	living.Unlock()
-	trusted := all[:0]
-	for _, s := range all { // without the lock: a look at the clock may end the session
+	for _, s := range living.All() { // a look at the clock may end the session
 		if s.ctx.Err() == nil {
-			trusted = append(trusted, s)
+			all = append(all, s)
 		}
 	}
-	return trusted
+	return all
 }
 
 // begun puts the session among those that live.
-func (s *Session) begun() {
-	gauges()
-	living.Lock()
-	defer living.Unlock()
-	living.sessions[s] = struct{}{}
-}
+func (s *Session) begun() { living.Add(s) }
 
 // over takes it out again, and counts its end by the cause. The goroutine that renews calls it, once.
 func (s *Session) over() {
-	living.Lock()
-	delete(living.sessions, s)
-	living.Unlock()
+	living.Remove(s)
 	if ctx := context.Background(); ends.Enabled(ctx) {
 		ends.Add(ctx, 1, telemetry.Attributes(reason(context.Cause(s.ctx))))
 	}

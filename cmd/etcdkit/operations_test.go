@@ -192,6 +192,30 @@ func operationsLines(page string) (fenced, spans []string) {
 	return fenced, spans
 }
 
+func TestEveryCommandOfTheReadmeIsOneThatThereIs(t *testing.T) {
+	t.Parallel()
+	fenced, _ := operationsLines(operationsText(t, "../../README.md"))
+	found := 0
+	for _, line := range fenced {
+		if strings.HasPrefix(line, "go get ") {
+			continue
+		}
+		commands, err := operationsCommands(line)
+		if err != nil && len(commands) > 0 {
+			t.Errorf("%s: %v", line, err)
+		}
+		for _, args := range commands {
+			found++
+			if err := operationsParse(args); err != nil {
+				t.Errorf("%s\n\t%v", line, err)
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d commands were found", found)
+	}
+}
+
 func TestEveryCommandOfTheRunbookIsOneThatThereIs(t *testing.T) {
 	t.Parallel()
 	fenced, spans := operationsLines(operationsText(t, operationsPage))
