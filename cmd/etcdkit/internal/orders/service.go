@@ -19,6 +19,7 @@ import (
 	"github.com/etcdkit/etcdkit/config"
 	"github.com/etcdkit/etcdkit/pool"
 	"github.com/etcdkit/etcdkit/registry"
+	"github.com/etcdkit/etcdkit/retry"
 	"github.com/etcdkit/etcdkit/session"
 )
 
@@ -38,6 +39,9 @@ const TTL = 4 * time.Second
 
 // stopTimeout bounds what a process does to give back what it has.
 const stopTimeout = 10 * time.Second
+
+// startTimeout bounds how long a process that starts waits for etcd.
+const startTimeout = 15 * time.Second
 
 // Main is a process of the service: os.Args are its id, [Observed] or not, and etcd's endpoints. It runs until SIGTERM, and
 // then gives back what it has.
@@ -127,6 +131,12 @@ func serve(life context.Context, id string, observed bool, endpoints []string, t
 	return err
 }
 
+// patient has a process that starts wait for etcd, which may be starting, too, or busy: Open says after a second that it is.
+var patient = retry.Policy{
+	MaxAttempts: -1, MaxElapsed: startTimeout, AttemptTimeout: -1,
+	Retryable: func(err error) bool { return errors.Is(err, pool.ErrNoQuorum) || errors.Is(err, pool.ErrUnreachable) },
+}
+
 // connect returns a client, and what closes it.
 func connect(ctx context.Context, observed bool, endpoints []string) (*clientv3.Client, func() error, error) {
 	if !observed {
@@ -136,7 +146,11 @@ func connect(ctx context.Context, observed bool, endpoints []string) (*clientv3.
 		}
 		return client, client.Close, nil
 	}
-	connections, err := pool.Open(ctx, pool.Config{Endpoints: endpoints})
+	var connections *pool.Pool
+	err := retry.Do(ctx, patient, func(ctx context.Context) (err error) {
+		connections, err = pool.Open(ctx, pool.Config{Endpoints: endpoints})
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}
