@@ -144,9 +144,9 @@ func (v *Value[T]) keep(life context.Context, written []*follow.Entry) {
 		case <-life.Done():
 		case <-changed:
 		case <-aged.C:
-			if s := v.current.Ptr(); s.err == nil && slices.Equal(s.entries, written) {
-				// If that fails the copy seems older than it is.
-				_ = os.Chtimes(v.copy.path, time.Time{}, v.following.Status().ProvenAt)
+			at := v.following.Status().ProvenAt // before it is looked whether there is something newer
+			if s := v.current.Ptr(); v.why(s) == nil && slices.Equal(s.entries, written) {
+				_ = os.Chtimes(v.copy.path, time.Time{}, at) // if that fails the copy seems older than it is
 			}
 		}
 		ended := life.Err() != nil // before the value is looked at: one that is taken while an older is written is written, too

@@ -297,7 +297,7 @@ func (m *Map[T]) why(s *mapState[T]) error {
 
 // snapshot is what users see of a state.
 func (m *Map[T]) snapshot(s *mapState[T]) MapSnapshot[T] {
-	source := Live
+	at, source := m.follower.Status().ProvenAt, Live // in this order: what is newer than s shows in its serial
 	if s.cut != nil || m.inbox.serial.Load() != s.serial {
 		source = Stale
 	}
@@ -305,7 +305,7 @@ func (m *Map[T]) snapshot(s *mapState[T]) MapSnapshot[T] {
 		Entries:    s.entries,
 		Revision:   s.revision,
 		Generation: s.generation,
-		SyncedAt:   m.follower.Status().ProvenAt,
+		SyncedAt:   at,
 		Source:     source,
 	}
 }

@@ -275,12 +275,13 @@ func (v *Value[T]) why(s *state[T]) error {
 
 // snapshot is what users see of a state.
 func (v *Value[T]) snapshot(s *state[T]) Snapshot[T] {
+	at := v.syncedAt(s) // before it is looked whether there is something newer
 	return Snapshot[T]{
 		Value:      s.value,
 		Revision:   s.revision,
 		Generation: s.generation,
 		Source:     s.source(v.why(s)),
-		SyncedAt:   v.syncedAt(s),
+		SyncedAt:   at,
 		Rollout:    s.rollout,
 	}
 }

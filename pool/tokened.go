@@ -19,8 +19,11 @@ func (t *tokens) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 	}
 	own, cancel := context.WithCancel(ctx)
 	s := &tokened{tokens: t, lasting: desc.ClientStreams, own: own, cancel: cancel}
-	s.open = func() error {
+	s.open = func(tried int) error {
 		carrying, tok, err := t.carry(own)
+		if err == nil {
+			err = settle(own, tried)
+		}
 		if err != nil {
 			return untokened(ctx, err)
 		}
@@ -30,7 +33,7 @@ func (t *tokens) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		}
 		return err
 	}
-	if err := s.open(); err != nil {
+	if err := s.open(1); err != nil {
 		cancel()
 		return nil, err
 	}
@@ -60,9 +63,9 @@ type tokened struct {
 	lasting bool
 	own     context.Context // ends with the stream, or has it end
 	cancel  context.CancelFunc
-	open    func() error
-	request any  // the single one
-	begun   bool // something was answered
+	open    func(tried int) error // with another token than before
+	request any                   // the single one
+	begun   bool                  // something was answered
 	left    atomic.Bool
 }
 
@@ -100,7 +103,7 @@ func (s *tokened) RecvMsg(m any) error {
 		if s.begun {
 			break
 		}
-		if again := s.open(); again != nil {
+		if again := s.open(tried + 1); again != nil {
 			err = again
 			break
 		}

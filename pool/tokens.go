@@ -26,6 +26,12 @@ const (
 	// makes those of before worthless, and a tool makes many in a row. It is as often as clientv3 tries.
 	maxTokens = 100
 
+	// settleFirst is how long the third token of a call is left alone before it is used, each later one twice as long, up to
+	// settleMost. A member knows a token of etcd's own kind once it has applied what gave it out: one that is behind refuses whatever
+	// is brand-new.
+	settleFirst = 10 * time.Millisecond
+	settleMost  = 500 * time.Millisecond
+
 	// fetchWithin bounds the fetching of a token, which may ask a service far away.
 	fetchWithin = 10 * time.Second
 
@@ -249,6 +255,9 @@ func (t *tokens) carry(ctx context.Context) (context.Context, token, error) {
 func (t *tokens) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	for tried := 1; ; tried++ {
 		carrying, tok, err := t.carry(ctx)
+		if err == nil {
+			err = settle(ctx, tried)
+		}
 		if err != nil {
 			return err
 		}
@@ -260,6 +269,23 @@ func (t *tokens) unary(ctx context.Context, method string, req, reply any, cc *g
 			// In words that clientv3 does not take for a token to be replaced, which it would try a hundred times.
 			return fmt.Errorf("pool: a fresh token was refused: %w", err)
 		}
+	}
+}
+
+// settle gives members time to learn of a token that follows so many refused ones, itself included. It returns ctx's cause, if ctx ends.
+func settle(ctx context.Context, tried int) error {
+	if tried < 3 {
+		return nil
+	}
+	wait := settleMost
+	if doublings := tried - 3; doublings < 10 && settleFirst<<doublings < settleMost {
+		wait = settleFirst << doublings
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

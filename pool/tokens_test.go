@@ -262,6 +262,10 @@ func TestATokenThatCannotBeReplacedIsTriedTwiceAndTheErrorIsEtcds(t *testing.T) 
 // Users and roles are changed several times running: what was fetched a moment ago is from before the change again.
 func TestEveryTokenMayBeRefusedAndACallGoesOnForSomeTime(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, everyTokenMayBeRefused)
+}
+
+func everyTokenMayBeRefused(t *testing.T) {
 	changes := 5
 	i := &issuer{}
 	tokens := byName(i)
@@ -277,6 +281,46 @@ func TestEveryTokenMayBeRefusedAndACallGoesOnForSomeTime(t *testing.T) {
 	changes = 1e6 // for ever
 	if err := tokens.unary(t.Context(), "/etcdserverpb.KV/Put", nil, nil, nil, invoke); !refused(err) {
 		t.Error(err)
+	}
+}
+
+// A member that is behind refuses every token until it has applied what gave it out. It is not given one brand-new one after the other.
+func TestAMemberThatIsBehindTakesATokenThatHasSettled(t *testing.T) {
+	t.Parallel()
+	for _, behind := range []time.Duration{5 * time.Millisecond, 200 * time.Millisecond, 450 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			i := &issuer{}
+			given := map[string]time.Time{}
+			tokens := newTokens(Config{Username: "app", Password: "secret"}, func(ctx context.Context, name, password string) (string, error) {
+				text, err := i.authenticate(ctx, name, password)
+				given[text] = time.Now()
+				return text, err
+			})
+			invoke := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
+				md, _ := metadata.FromOutgoingContext(ctx)
+				if got := md.Get(rpctypes.TokenFieldNameGRPC); time.Since(given[got[0]]) < behind {
+					return rpctypes.ErrGRPCInvalidAuthToken
+				}
+				return i.invoke(ctx, method, req, reply, cc, opts...)
+			}
+			began := time.Now()
+			if err := tokens.unary(t.Context(), "/etcdserverpb.KV/Put", nil, nil, nil, invoke); err != nil {
+				t.Errorf("%v behind: %v", behind, err)
+			}
+			issued, _ := i.count()
+			t.Logf("%v behind: %d tokens, in %v", behind, issued, time.Since(began))
+			if took := time.Since(began); took > 4*behind || issued > 10 {
+				t.Errorf("%v behind: %d tokens, in %v", behind, issued, took)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			given = map[string]time.Time{}
+			i.set(func() { i.valid = "another" })
+			behind = time.Hour
+			if err := tokens.unary(ctx, "/etcdserverpb.KV/Put", nil, nil, nil, invoke); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("its context has ended, and it says %v", err)
+			}
+		})
 	}
 }
 

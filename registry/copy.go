@@ -88,9 +88,9 @@ func (d *diskCopy) keep(life context.Context, cell *latest.Cell[published], writ
 			written = d.update(cell.Ptr(), written)
 			pause.Reset(copyEvery)
 		case <-aged.C:
-			if s := follower.Status(); s.Err == nil && written.Source == Live {
-				// If that fails the copy seems older than it is.
-				_ = os.Chtimes(d.path, time.Time{}, s.ProvenAt)
+			at := follower.Status().ProvenAt // before it is looked whether there is something newer
+			if p := cell.Ptr(); p.Source == Live && written.Source == Live && slices.Equal(p.Instances, written.Instances) {
+				_ = os.Chtimes(d.path, time.Time{}, at) // if that fails the copy seems older than it is
 			}
 		}
 	}

@@ -19,7 +19,8 @@ import (
 
 // published is what readers of a view get.
 type published struct {
-	Snapshot       // SyncedAt is filled in when it is read, but for what was never live
+	Snapshot       // SyncedAt is filled in when somebody looks, if it was read
+	read     bool  // it was: a list of etcd's was taken in
 	skipped  error // names the malformed instances; nil if there are none
 }
 
@@ -43,7 +44,6 @@ type roster struct {
 	next   published     // with all that was taken in
 	source Source        // 0 before the first list
 	live   chan struct{} // closed while source is Live
-	read   bool          // a list of etcd's was taken in
 	behind bool          // next is not published yet
 	bad    malformed
 	holds  holds
@@ -88,7 +88,7 @@ func (r *roster) Changed(c follow.Change) {
 	edits := r.edits(c)
 	r.behind = r.behind || c.Initial || c.Generation != r.next.Generation
 	r.next.Revision, r.next.Generation = c.Revision, c.Generation
-	r.read = true
+	r.next.read = true
 	r.apply(r.holds.keep(edits, len(r.next.Instances), time.Now()))
 	if r.holds.waiting() {
 		r.nudge()
@@ -133,7 +133,7 @@ func (r *roster) Live() {
 func (r *roster) Stale(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.read {
+	if !r.next.read {
 		return // nothing of etcd's is known yet
 	}
 	if r.source != Stale {
@@ -188,7 +188,7 @@ func (r *roster) startFrom(list []*Instance, source Source, revision int64, at t
 	if r.source != 0 {
 		return true
 	}
-	if len(list) == 0 || r.read { // what was read is about to be live
+	if len(list) == 0 || r.next.read { // what was read is about to be live
 		return false
 	}
 	r.log.Warn("etcd cannot be asked: instances are from before", zap.Stringer("source", source), zap.Int("instances", len(list)))

@@ -24,6 +24,9 @@ var (
 
 	// ErrHeld is in the error of a view that goes on listing instances that etcd has no more: see [ViewOptions.HoldOnMassLoss].
 	ErrHeld = errors.New("registry: instances are kept that etcd has lost")
+
+	// errUnlisted is why a view is not current for a moment.
+	errUnlisted = errors.New("what it missed has been read, and is about to be listed")
 )
 
 // ViewOptions of Watch. The zero value, and a nil *ViewOptions, mean the defaults.
@@ -99,7 +102,13 @@ func Watch(ctx context.Context, client *clientv3.Client, name string, opts *View
 
 // Snapshot returns the instances as they are known now. It does no I/O and does not allocate; what it returns is
 // shared and must not be written to.
-func (v *View) Snapshot() Snapshot { return v.stamped(v.current()) }
+func (v *View) Snapshot() Snapshot {
+	for {
+		if s, newest := v.stamped(v.current()); newest {
+			return s
+		}
+	}
+}
 
 // current is what is published now. It is another pointer whenever something else is.
 func (v *View) current() *published { return v.cell.Load().Ptr() }
@@ -110,8 +119,9 @@ func (v *View) Changes(ctx context.Context) iter.Seq[Snapshot] {
 	return func(yield func(Snapshot) bool) {
 		ctx, cancel := v.within(ctx)
 		defer cancel()
-		for p := range v.cell.Load().Seq(ctx) {
-			if !yield(v.stamped(&p)) {
+		for p := range v.cell.Load().Ptrs(ctx) {
+			s, newest := v.stamped(p)
+			if newest && !yield(s) { // else the newer one comes at once
 				return
 			}
 		}
@@ -125,13 +135,18 @@ func (v *View) within(ctx context.Context) (context.Context, context.CancelFunc)
 	return ctx, func() { stop(); cancel() }
 }
 
-// stamped is what was published, with the time at which it was last known to be current.
-func (v *View) stamped(p *published) Snapshot {
-	s := p.Snapshot
-	if at := v.service.follower.Status().ProvenAt; !at.IsZero() {
-		s.SyncedAt = at
+// stamped is what was published, with the time at which it was last known to be current: which is of what is published then, so that it can be
+// said of the newest only.
+func (v *View) stamped(p *published) (s Snapshot, newest bool) {
+	s = p.Snapshot
+	if p.read {
+		status := v.service.follower.Status()
+		s.SyncedAt = status.ProvenAt
+		if p.Source != Live && status.Err == nil { // it has been read anew, and that is about to be published
+			s.SyncedAt = status.ProvenBefore
+		}
 	}
-	return s
+	return s, p == v.current()
 }
 
 // WaitRevision waits until the view has everything up to a revision of etcd, as that of a [Registration] or of a write of the
@@ -158,7 +173,11 @@ func (v *View) Err() error {
 	}
 	p := v.current()
 	var errs []error
-	if why := v.service.follower.Status().Err; why != nil {
+	why := v.service.follower.Status().Err
+	if why == nil && p.Source != Live {
+		why = errUnlisted
+	}
+	if why != nil {
 		errs = append(errs, fmt.Errorf("%w: %w", ErrNotCurrent, why))
 	}
 	if n := len(p.Held); n > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,4 +132,69 @@ func TestAnObserverThatComesToAViewInTroubleIsToldWhy(t *testing.T) {
 	later.wait(t, time.Second, "it is told what is known, and that it is stale", func() bool {
 		return len(later.calls) == 2 && later.calls[0].change.Initial && later.calls[1].stale != nil
 	})
+}
+
+// slow is an observer that can be stopped in the midst of being told of a change.
+type slow struct {
+	stop    chan chan struct{} // holds what the next call of Changed waits for
+	stopped chan struct{}      // is sent to when it does
+	stale   chan struct{}      // closed at the first call of Stale
+	once    sync.Once
+}
+
+func (s *slow) Changed(follow.Change) {
+	select {
+	case release := <-s.stop:
+		s.stopped <- struct{}{}
+		<-release
+	default:
+	}
+}
+func (s *slow) Stale(error) { s.once.Do(func() { close(s.stale) }) }
+func (s *slow) Live()       {}
+
+// What observers are just being told is not proven before they were told: neither what a watch has brought nor what is read after an
+// interruption.
+func TestAStatusSaysNoMoreThanObserversWereTold(t *testing.T) {
+	t.Parallel()
+	for name, rng := range map[string]follow.Range{
+		"one prefix": follow.Prefix("a/"), "several": follow.Prefixes("a/", "b/"), "keys": follow.Keys("a/1", "b/1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := etcdtest.New(t, nil)
+			link, oracle := c.Link(0), c.Oracle(0)
+			obs := &slow{stop: make(chan chan struct{}, 1), stopped: make(chan struct{}), stale: make(chan struct{})}
+			j := &judge{follower: follow.Attach(link.Client(), rng, obs)}
+			defer j.follower.Close()
+			told := func(what string, happen func()) {
+				t.Helper()
+				release := make(chan struct{})
+				obs.stop <- release
+				before := time.Now()
+				happen()
+				etcdtest.Done(t, soon, what, obs.stopped)
+				s := j.follower.Status()
+				if s.ProvenAt.After(before) {
+					t.Errorf("%s: proven %v after it began, and it is yet to be told", what, s.ProvenAt.Sub(before))
+				}
+				close(release)
+				proven(t, j, time.Now())
+			}
+			proven(t, j, time.Now())
+			for range 3 { // as a question may be under way
+				told("a change", func() { put(t, oracle, "a/1", "1") })
+			}
+			link.Cut()
+			etcdtest.Done(t, soon, "the view is stale", obs.stale)
+			cut := j.follower.Status().ProvenAt
+			told("an interruption", func() {
+				put(t, oracle, "a/1", "2")
+				link.Heal()
+			})
+			if at := j.follower.Status().ProvenBefore; !at.Equal(cut) {
+				t.Errorf("proven at %v before the interruption ended, and at %v as it began", at, cut)
+			}
+		})
+	}
 }

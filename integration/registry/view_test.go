@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdkit/etcdkit/integration/etcdtest"
+	"github.com/etcdkit/etcdkit/internal/follow"
 	"github.com/etcdkit/etcdkit/registry"
 )
 
@@ -182,6 +183,56 @@ func TestAViewThatIsCutOffSaysSinceWhen(t *testing.T) {
 	s = sees(t, soon, v)
 	if !s.SyncedAt.After(cut) {
 		t.Errorf("live again, synced at %v", s.SyncedAt)
+	}
+}
+
+// halting is an observer that can be stopped when it is told that its view is live.
+type halting struct {
+	stop    chan chan struct{} // holds what the next call of Live waits for
+	stopped chan struct{}      // is sent to when it does
+}
+
+func (halting) Changed(follow.Change) {}
+func (halting) Stale(error)           {}
+func (h halting) Live() {
+	select {
+	case release := <-h.stop:
+		h.stopped <- struct{}{}
+		<-release
+	default:
+	}
+}
+
+// What a view missed while it was cut off has been read, and is about to be listed: until then the old list is not said to be current.
+func TestAnOldListIsNotCurrentWhenTheNewerOneIsKnown(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, nil)
+	link, oracle := c.Link(0), c.Oracle(0)
+	cli := link.Client()
+	announce(t, oracle, "services/mail/a", "10.0.0.7:80")
+	before := halting{stop: make(chan chan struct{}, 1), stopped: make(chan struct{})} // the view's own is told after it
+	first := follow.Attach(cli, follow.Prefix("services/mail/"), before)
+	defer first.Close()
+	v := watch(t, cli, "mail", "")
+	sees(t, soon, v, "a")
+	link.Cut()
+	awaits(t, 4*time.Second, v, "stale", func(s registry.Snapshot) bool { return s.Source == registry.Stale })
+	cut := v.Snapshot().SyncedAt
+	release := make(chan struct{})
+	before.stop <- release
+	announce(t, oracle, "services/mail/b", "10.0.0.8:80")
+	link.Heal()
+	etcdtest.Done(t, soon, "the new list is known", before.stopped)
+	s, err := v.Snapshot(), v.Err()
+	close(release)
+	if len(s.Instances) != 1 || s.Source != registry.Stale || !s.SyncedAt.Equal(cut) {
+		t.Errorf("%v, %s, synced %v after it was cut off", list(s), s.Source, s.SyncedAt.Sub(cut))
+	}
+	if !errors.Is(err, registry.ErrNotCurrent) {
+		t.Errorf("it says %v of itself", err)
+	}
+	if s := sees(t, soon, v, "a", "b"); !s.SyncedAt.After(cut) || v.Err() != nil {
+		t.Errorf("live again, synced %v after it was cut off, %v", s.SyncedAt.Sub(cut), v.Err())
 	}
 }
 

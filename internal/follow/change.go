@@ -56,7 +56,12 @@ type Status struct {
 
 	// ProvenAt is when the view was last known to be current. The zero time before the first sync. Of several single
 	// keys that are no whole it is an approximation.
+	// It never says more than observers were told by Changed.
 	ProvenAt time.Time
+
+	// ProvenBefore is what ProvenAt was until the view was last read: for observers that make nothing of what they are told until
+	// it is Live.
+	ProvenBefore time.Time
 
 	// Revision is the newest revision the view is known to be current at.
 	Revision int64

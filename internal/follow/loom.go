@@ -167,12 +167,12 @@ func (v *view) weave(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt
 		return d, errDiverged
 	}
 	v.revision = max(v.revision, l.complete)
-	v.pulse.event(v.revision)
-	if l.reached(v.pulse.prove) {
-		d = grave // and not before: it is to be compared with etcd as of now
-	}
 	if len(events) > 0 {
 		v.tell(v.step(events))
+	}
+	v.pulse.event(v.revision)
+	if l.reached(v.pulse.prove) { // after who follows was told, or the status would say more than they know
+		d = grave // and not before: it is to be compared with etcd as of now
 	}
 	l.press(l.complete > before)
 	return d, nil

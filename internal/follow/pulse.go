@@ -49,6 +49,7 @@ type pulse struct {
 	late     bool          // the open question was asked more than once
 	heard    time.Time     // when anything last came from the stream
 	proven   time.Time     // when the view was last known to be current
+	before   time.Time     // proven, before the view was last read
 	revision int64         // at which it was
 	trouble  error         // why it is not live
 }
@@ -59,6 +60,7 @@ func (p *pulse) readAt(sent time.Time, revision, stream int64) {
 	defer p.mu.Unlock()
 	p.live, p.stream, p.trouble = true, stream, nil
 	p.asked, p.doubtful, p.late = nil, 0, false
+	p.before = p.proven
 	p.heard, p.proven, p.revision = time.Now(), sent, revision
 }
 
@@ -207,5 +209,5 @@ func (p *pulse) lag(now, opened time.Time) time.Duration {
 func (p *pulse) status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Status{Err: p.trouble, ProvenAt: p.proven, Revision: p.revision}
+	return Status{Err: p.trouble, ProvenAt: p.proven, ProvenBefore: p.before, Revision: p.revision}
 }

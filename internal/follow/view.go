@@ -269,16 +269,14 @@ func (v *view) resync(r *reading, heard, stream int64) {
 	first := !v.synced
 	v.synced, v.revision, v.lastRead, v.cluster = true, r.revision, r.revision, r.cluster
 	v.supersede()
-	v.pulse.readAt(r.sent, r.revision, stream)
 	v.countResync(why)
+	c := v.step(diff)
+	if c.Reset = v.rng.tail; first {
+		c = v.everything()
+	}
+	v.tell(c)
+	v.pulse.readAt(r.sent, r.revision, stream) // in between: the status never says more than was told, and Live never more than the status
 	for _, f := range v.followers {
-		if first {
-			f.obs.Changed(v.everything())
-		} else {
-			c := v.step(diff)
-			c.Reset = v.rng.tail
-			f.obs.Changed(c)
-		}
 		f.obs.Live()
 	}
 	v.reach()

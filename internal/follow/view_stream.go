@@ -114,10 +114,10 @@ func (v *view) take(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt,
 	passed := v.revision
 	v.revision = max(v.revision, resp.Events[len(resp.Events)-1].Kv.ModRevision)
 	events, follows := v.news(resp.Events, s.floor, passed)
-	v.pulse.event(v.revision)
 	if len(events) > 0 {
 		v.tell(v.step(events))
 	}
+	v.pulse.event(v.revision)
 	if !follows {
 		return d, errDiverged
 	}

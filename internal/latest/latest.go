@@ -68,9 +68,20 @@ func (c *Cell[T]) Close() {
 // ctx is done or the cell is closed.
 func (c *Cell[T]) Seq(ctx context.Context) iter.Seq[T] {
 	return func(yield func(T) bool) {
+		for p := range c.Ptrs(ctx) {
+			if !yield(*p) {
+				return
+			}
+		}
+	}
+}
+
+// Ptrs is Seq of the values in place, as Ptr returns them.
+func (c *Cell[T]) Ptrs(ctx context.Context) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
 		for ctx.Err() == nil {
 			v := c.current.Load()
-			if !yield(v.value) {
+			if !yield(&v.value) {
 				return
 			}
 			select {

@@ -89,7 +89,7 @@ func (p *Patient) question(ctx context.Context, one *peer) {
 			continue
 		}
 		asking, cancel := context.WithTimeout(ctx, askWithin)
-		one.status, one.err = pb.NewMaintenanceClient(c.ActiveConnection()).Status(asking, &pb.StatusRequest{})
+		one.status, one.err = statusOf(asking, c)
 		cancel()
 		if one.err == nil {
 			return

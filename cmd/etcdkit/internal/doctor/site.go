@@ -77,15 +77,21 @@ func ask(ctx context.Context, p *Patient, all []*site) {
 			if s.client, s.err = p.At(ctx, s.endpoint); s.err != nil {
 				return
 			}
-			for {
-				s.status, s.err = pb.NewMaintenanceClient(s.client.ActiveConnection()).Status(ctx, &pb.StatusRequest{})
-				if !errors.Is(retry.EtcdError(s.err), rpctypes.ErrInvalidAuthToken) || !pause(ctx, tokenComes) {
-					return
-				}
-			}
+			s.status, s.err = statusOf(ctx, s.client)
 		})
 	}
 	asked.Wait()
+}
+
+// statusOf is what the member behind a client says of itself. One that does not know the token, as it is behind, is asked until it does, or
+// until ctx ends.
+func statusOf(ctx context.Context, member *clientv3.Client) (*pb.StatusResponse, error) {
+	for {
+		status, err := pb.NewMaintenanceClient(member.ActiveConnection()).Status(ctx, &pb.StatusRequest{})
+		if !errors.Is(retry.EtcdError(err), rpctypes.ErrInvalidAuthToken) || !pause(ctx, tokenComes) {
+			return status, err
+		}
+	}
 }
 
 // tokenComes is when to try a token again: a member knows one that another has given out as soon as it has applied that, and not before.
