@@ -62,8 +62,9 @@ func TestACommandUnderALockIsAJobOfItsShell(t *testing.T) {
 	term := newTerminal(t)
 	shell := lockBefore(t, term, bash, "--norc", "--noprofile", "--noediting", "-i")
 	term.shows("ready> ")
-	term.types(`"$ETCDKIT" lock --endpoints ` + s.etcd + " " + s.name + ` -- sh -c 'echo "u"p; read line; echo "got $line"; exit 4'` + "\n")
-	term.shows("up\r\n")
+	term.types(`"$ETCDKIT" lock --endpoints ` + s.etcd + " " + s.name + ` -- sh -c 'read first; echo "u"p; read line; echo "got $line"; exit 4'` + "\n")
+	term.types("first\n")
+	term.shows("up\r\n") // so the command has the terminal: a Ctrl-Z in the midst of handing that over would be lost
 	term.types("\x1a")
 	term.shows("Stopped")
 	term.shows("exit 4'\r\nready> ")
@@ -76,7 +77,8 @@ func TestACommandUnderALockIsAJobOfItsShell(t *testing.T) {
 	term.types("\"$ETCDKIT\" lock --endpoints " + s.etcd + " " + s.name + ` -- sh -c 'read line; echo "got $line"; exit 4' &` + "\n")
 	term.shows("[1]")
 	lockWaitKeys(t, s.cli, s.name+"/", 1)
-	term.types("echo still \"he\"re\n")
+	// It stops when it wants the terminal. bash wakes what it knows to be stopped, and nothing else.
+	term.types("until [ -n \"$(jobs -s)\" ]; do sleep 0.05; done; echo still \"he\"re\n")
 	term.shows("still here")
 	term.types("fg\n")
 	term.types("more\n")

@@ -85,7 +85,7 @@ func (w *faultWorld) work(cli *clientv3.Client, concurrency int, ttl time.Durati
 			Concurrency: concurrency, DrainTimeout: 5 * time.Second, Session: &session.Options{TTL: ttl},
 			Backoff: retry.Policy{Initial: 50 * time.Millisecond, Max: 200 * time.Millisecond},
 		}, func(ctx context.Context, d *queue.Delivery[stormItem]) error {
-			r := w.record.deliver(modelDelivery{
+			r := w.record.deliver(d.Context(), modelDelivery{
 				tag: d.Item.N, id: d.ID, key: d.Key, attempt: d.Attempt, token: int64(d.Guard().Token), worker: number,
 			})
 			defer context.AfterFunc(d.Context(), func() { w.record.told(r) })()

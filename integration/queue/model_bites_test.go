@@ -164,3 +164,29 @@ func TestTheModelKnowsWhatAStrangerDid(t *testing.T) {
 		t.Error("robbed, it is acknowledged all the same, and nothing is found")
 	}
 }
+
+// Who is frozen cannot be told, and does nothing. Awake again, it is told at once; and a handler that was called just before it froze
+// has its first look at its context then.
+func TestTheModelKnowsWhoIsFrozen(t *testing.T) {
+	h := modelGood()
+	first := h.delivery(101)
+	first.until, first.end, first.outcome = 45, modelKept, modelUnknown
+	h.sleeps = map[int][]modelSleep{first.worker: {{5, 8}, {15, 50}}}
+	for _, v := range modelCheck(h) {
+		t.Errorf("told when it woke: %v", v)
+	}
+	finds := func(what string, rule modelRule) {
+		t.Helper()
+		if found := modelCheck(h); !slices.ContainsFunc(found, func(v modelViolation) bool { return v.rule == rule }) {
+			t.Errorf("%s, and that is not found, but %v", what, found)
+		}
+	}
+	h.sleeps[first.worker][1].until = 30
+	finds("it was awake", modelTwoOwn)
+	first.from, first.until = 35, 35
+	for _, v := range modelCheck(h) {
+		t.Errorf("called when it woke, and never believed: %v", v)
+	}
+	first.until = 36
+	finds("it was called for a job that another had", modelTokens)
+}

@@ -148,15 +148,21 @@ func (c *modelChecker) checkDeliveries(j *modelJob) {
 		if d.attempt < before.attempt || d.attempt == before.attempt && !c.tampered[before.token] {
 			c.violated(modelAttempts, "%v, and then %v", before, d)
 		}
-		if c.tampered[before.token] {
+		if c.tampered[before.token] || before.until == before.from {
 			continue
 		}
 		if d.from < before.from {
 			c.violated(modelTokens, "%v, and before that %v", before, d)
-		} else if d.from < before.until {
+		} else if c.believes(before, d.from) {
 			c.violated(modelTwoOwn, "%v, and meanwhile %v", before, d)
 		}
 	}
+}
+
+// believes reports whether a handler takes its job for its own at a time. One that is frozen does not take anything for anything.
+func (c *modelChecker) believes(d *modelDelivery, at modelInstant) bool {
+	asleep := slices.ContainsFunc(c.sleeps[d.worker], func(s modelSleep) bool { return s.from <= at && at < s.until })
+	return at < d.until && !asleep
 }
 
 // checkEffects asks whether the effect of a job was there once.
@@ -226,7 +232,7 @@ func (c *modelChecker) checkKeys() {
 	for key, all := range byKey {
 		slices.SortFunc(all, func(a, b *modelDelivery) int { return cmp.Compare(a.token, b.token) })
 		for n, d := range all {
-			if n > 0 && d.tag != all[n-1].tag && !c.tampered[all[n-1].token] && d.from < all[n-1].until {
+			if n > 0 && d.tag != all[n-1].tag && !c.tampered[all[n-1].token] && c.believes(all[n-1], d.from) {
 				c.violated(modelTwoOfKey, "key %s: %v, and meanwhile %v", key, all[n-1], d)
 			}
 		}

@@ -1,10 +1,13 @@
 package queue_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sync"
 	"time"
+
+	"github.com/etcdkit/etcdkit/internal/boottime"
 )
 
 // modelInstant is a moment of a run, by the one clock that all in it share.
@@ -60,6 +63,7 @@ func (e modelEnd) String() string {
 
 // modelDelivery is one delivery of a job.
 type modelDelivery struct {
+	number  int // of the recorder's
 	tag     int
 	id, key string
 	attempt int
@@ -80,22 +84,75 @@ func (d *modelDelivery) String() string {
 		d.tag, d.attempt, d.token, d.worker, d.from, d.until, d.end, d.outcome, d.settled, d.said)
 }
 
+// modelSleep is a time for which a process was frozen. It is over when whoever was frozen has been told of what happened meanwhile.
+type modelSleep struct{ from, until modelInstant }
+
+// modelWakes is how long a process that is awake again takes to be told, at the most.
+const modelWakes = time.Second
+
 // modelRecorder writes a history down. It is safe for concurrent use.
 type modelRecorder struct {
-	began time.Time
+	began   boottime.Instant                   // a clock that all processes share
+	changed func(number int, d *modelDelivery) // if set, is called whenever something is known of a delivery, in order
 
 	mu         sync.Mutex // guards what is below, and what the deliveries hold
 	pushes     []*modelPush
 	deliveries []*modelDelivery
-	tampered   map[int64]bool // tokens
+	tampered   map[int64]bool       // tokens
+	sleeps     map[int][]modelSleep // by worker
 }
 
 func newModelRecorder() *modelRecorder {
-	return &modelRecorder{began: time.Now(), tampered: map[int64]bool{}}
+	return &modelRecorder{began: boottime.Now(), tampered: map[int64]bool{}, sleeps: map[int][]modelSleep{}}
 }
 
 // now is the time.
-func (r *modelRecorder) now() modelInstant { return modelInstant(time.Since(r.began)) }
+func (r *modelRecorder) now() modelInstant { return modelInstant(boottime.Now().Sub(r.began)) }
+
+// know tells of what is known of a delivery. The caller holds mu.
+func (r *modelRecorder) know(d *modelDelivery) {
+	if r.changed != nil {
+		r.changed(d.number, d)
+	}
+}
+
+// take notes what another recorder knows of a delivery, in place of what it knew before, which is nil at first.
+func (r *modelRecorder) take(before *modelDelivery, d modelDelivery) *modelDelivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if before == nil {
+		before = &modelDelivery{}
+		r.deliveries = append(r.deliveries, before)
+	}
+	*before = d
+	return before
+}
+
+// died notes that a worker is dead, now: it believes nothing any more.
+func (r *modelRecorder) died(worker int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.deliveries {
+		if d.worker == worker {
+			d.until = min(d.until, r.now())
+		}
+	}
+}
+
+// froze notes that a worker is frozen, now. While it is it does nothing, and cannot be told.
+func (r *modelRecorder) froze(worker int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sleeps[worker] = append(r.sleeps[worker], modelSleep{r.now(), modelNever})
+}
+
+// thawed notes that a worker was woken, now.
+func (r *modelRecorder) thawed(worker int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.sleeps[worker]
+	all[len(all)-1].until = r.now() + modelInstant(modelWakes)
+}
 
 // push notes a job that somebody is about to push. What comes of it is noted by pushed.
 func (r *modelRecorder) push(p modelPush) *modelPush {
@@ -116,12 +173,17 @@ func (r *modelRecorder) pushed(p *modelPush, id string, what modelOutcome) {
 	p.outcome = what
 }
 
-// deliver notes a delivery: its handler has been called, now.
-func (r *modelRecorder) deliver(d modelDelivery) *modelDelivery {
+// deliver notes a delivery: its handler has been called, now. If ctx has ended already, as when the process was frozen in the midst of the
+// call, the handler has never believed in it.
+func (r *modelRecorder) deliver(ctx context.Context, d modelDelivery) *modelDelivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d.from, d.until, d.settled = r.now(), modelNever, modelNever
+	d.number, d.from, d.until, d.settled = len(r.deliveries), r.now(), modelNever, modelNever
+	if ctx.Err() != nil {
+		d.until = d.from
+	}
 	r.deliveries = append(r.deliveries, &d)
+	r.know(&d)
 	return &d
 }
 
@@ -130,6 +192,7 @@ func (r *modelRecorder) told(d *modelDelivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d.until = min(d.until, r.now())
+	r.know(d)
 }
 
 // gives notes that a handler gives its job away, now.
@@ -138,6 +201,7 @@ func (r *modelRecorder) gives(d *modelDelivery, how modelEnd) {
 	defer r.mu.Unlock()
 	d.until = min(d.until, r.now())
 	d.end = how
+	r.know(d)
 }
 
 // gave notes what came of it.
@@ -145,6 +209,7 @@ func (r *modelRecorder) gave(d *modelDelivery, what modelOutcome, said error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d.outcome, d.settled, d.said = what, r.now(), said
+	r.know(d)
 }
 
 // tamper notes that a stranger has ended a claim, or its worker: its holder cannot know before others own.
@@ -166,6 +231,7 @@ type modelHistory struct {
 	pushes     []modelPush
 	deliveries []modelDelivery
 	tampered   map[int64]bool
+	sleeps     map[int][]modelSleep
 	effects    modelEffects
 	left, dead map[int][]string // the IDs under which a job is in the queue, and among the dead letters
 
@@ -178,7 +244,7 @@ type modelHistory struct {
 func (r *modelRecorder) history() modelHistory {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := modelHistory{tampered: r.tampered, left: map[int][]string{}, dead: map[int][]string{}, effects: modelEffects{tokens: map[int][]int64{}}}
+	h := modelHistory{tampered: r.tampered, sleeps: r.sleeps, left: map[int][]string{}, dead: map[int][]string{}, effects: modelEffects{tokens: map[int][]int64{}}}
 	for _, p := range r.pushes {
 		h.pushes = append(h.pushes, *p)
 	}

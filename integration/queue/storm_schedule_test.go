@@ -47,6 +47,8 @@ var stormFaults = []stormFault{
 	{"compacted", (*storm).compacted},
 	{"worker key deleted", (*storm).workerDeleted},
 	{"claims deleted", (*storm).claimsDeleted},
+	{"a process killed", (*storm).processKilled},
+	{"a process frozen", (*storm).processFrozen},
 }
 
 var stormWays = []stormWay{
@@ -104,13 +106,13 @@ func (s *storm) happens(e stormEpisode) {
 
 // target is one of the workers' ways to etcd.
 func (s *storm) target(e stormEpisode) etcdtest.Links {
-	return s.workers[e.target%len(s.workers)].links
+	return s.ways[e.target%len(s.ways)]
 }
 
 // everywhere does something to all ways.
 func (s *storm) everywhere(do func(etcdtest.Links)) {
-	for _, w := range s.workers {
-		do(w.links)
+	for _, links := range s.ways {
+		do(links)
 	}
 	for _, p := range s.producers {
 		do(p.links)
@@ -193,6 +195,23 @@ func (s *storm) claimsDeleted(e stormEpisode) {
 		}
 		return nil
 	})
+	stormPass(e.lasts / 2)
+}
+
+// processKilled kills a worker with SIGKILL, and has another take its place.
+func (s *storm) processKilled(e stormEpisode) {
+	s.t.Helper()
+	s.processes[e.target%len(s.processes)].kill()
+	stormPass(e.lasts / 2)
+}
+
+// stormAsleep is for how long, at the most, a worker is frozen.
+const stormAsleep = 2 * stormTTL
+
+// processFrozen stops a worker with SIGSTOP, for less than its TTL or for more, while other things happen.
+func (s *storm) processFrozen(e stormEpisode) {
+	s.t.Helper()
+	s.processes[e.target%len(s.processes)].freeze(e.lasts + time.Duration(e.target%1000)*(stormAsleep-time.Second)/1000)
 	stormPass(e.lasts / 2)
 }
 

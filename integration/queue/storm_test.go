@@ -23,6 +23,7 @@ import (
 
 const (
 	stormWorkers   = 8
+	stormProcesses = 2 // so many of the workers are processes of their own
 	stormProducers = 4
 	stormName      = "storm"
 
@@ -55,8 +56,11 @@ type storm struct {
 	record    *modelRecorder
 	trail     *stormTrail
 	strangers stormStrangers
-	compact   int64 // the last compaction
+	compact   int64            // the last compaction
+	ways      []etcdtest.Links // the workers'
 	workers   []*stormWorker
+	processes []*stormProcess
+	numbers   int // of workers so far
 	producers []*stormProducer
 	tags      atomic.Int64
 	settled   atomic.Int64 // handlers that were done with a job
@@ -85,23 +89,30 @@ func newStorm(t *testing.T, seed uint64) *storm {
 	s.cluster.WaitLeader()
 	s.trail = newStormTrail(t, s.cluster.Client(), s.root)
 	for n := range stormWorkers {
-		w := &stormWorker{storm: s, index: n, links: s.cluster.Links()}
-		if n%2 == 0 {
-			w.client = w.links.Client()
-		} else {
-			w.client = w.links.Dial(clientv3.Config{DialOptions: retry.DialOptions(retry.Policy{})})
+		links := s.cluster.Links()
+		s.ways = append(s.ways, links)
+		if n < stormProcesses {
+			s.processes = append(s.processes, &stormProcess{storm: s, links: links})
+			continue
 		}
-		s.workers = append(s.workers, w)
+		cli := links.Client()
+		if n%2 == 0 {
+			cli = links.Dial(clientv3.Config{DialOptions: retry.DialOptions(retry.Policy{})})
+		}
+		s.workers = append(s.workers, &stormWorker{
+			index: s.numbers, queue: stormQueue(cli), record: s.record, settled: func(n int64) { s.settled.Add(n) },
+		})
+		s.numbers++
 	}
 	for n := range stormProducers {
 		p := &stormProducer{storm: s, index: n, links: s.cluster.Links(), rng: rand.New(rand.NewPCG(seed, uint64(1+n)))}
-		p.queue = s.queue(p.links.Client())
+		p.queue = stormQueue(p.links.Client())
 		s.producers = append(s.producers, p)
 	}
 	return s
 }
 
-func (s *storm) queue(cli *clientv3.Client) *queue.Queue[stormItem] {
+func stormQueue(cli *clientv3.Client) *queue.Queue[stormItem] {
 	return queue.New(cli, stormName, &queue.Options[stormItem]{MaxAttempts: stormAttempts})
 }
 
@@ -135,7 +146,14 @@ func TestNothingIsLostOrDoneTwiceWhateverHappens(t *testing.T) {
 	stop := sync.OnceFunc(func() { cancel(); pushing.Wait(); working.Wait() })
 	defer stop()
 	for _, w := range s.workers {
-		working.Go(func() { w.work(ctx) })
+		working.Go(func() {
+			if err := w.work(ctx); err != nil {
+				t.Errorf("worker %d: %v", w.index, err)
+			}
+		})
+	}
+	for _, p := range s.processes {
+		p.start()
 	}
 	pushed := make(chan struct{})
 	for _, p := range s.producers {
@@ -145,6 +163,7 @@ func TestNothingIsLostOrDoneTwiceWhateverHappens(t *testing.T) {
 
 	began := time.Now()
 	episodes := s.rage(newStormSchedule(seed), pushed, int64(jobs))
+	s.wake(time.Now().Add(stormAsleep))
 	etcdtest.Done(t, stormSettled, "pushing the last", pushed)
 	stormed := time.Since(began)
 	func() {
@@ -159,6 +178,9 @@ func TestNothingIsLostOrDoneTwiceWhateverHappens(t *testing.T) {
 	}()
 	quiet := time.Since(began)
 	stop()
+	for _, p := range s.processes {
+		p.stop()
+	}
 	t.Logf("seed %d: %d episodes in %v, empty after %v: %.0f jobs a second", seed, episodes, stormed.Round(time.Millisecond),
 		quiet.Round(time.Millisecond), float64(s.tags.Load())/quiet.Seconds())
 	s.judge()
@@ -173,6 +195,7 @@ func (s *storm) rage(schedule *stormSchedule, pushed <-chan struct{}, jobs int64
 		s.happens(e)
 		episodes++
 		stormPass(e.calm)
+		s.wake(time.Now())
 		select {
 		case <-pushed:
 			if s.settled.Load() >= jobs*95/100 {
@@ -184,23 +207,29 @@ func (s *storm) rage(schedule *stormSchedule, pushed <-chan struct{}, jobs int64
 	return episodes
 }
 
-// stormWorker works on ways of its own.
-type stormWorker struct {
-	*storm
-	index  int
-	links  etcdtest.Links
-	client *clientv3.Client
+// wake has those processes go on that have been frozen for long enough.
+func (s *storm) wake(now time.Time) {
+	s.t.Helper()
+	for _, p := range s.processes {
+		p.thaw(now)
+	}
 }
 
-func (w *stormWorker) work(ctx context.Context) {
-	err := w.queue(w.client).Work(ctx, &queue.WorkOptions{
+// stormWorker is one who works, here or in a process of its own.
+type stormWorker struct {
+	index   int
+	queue   *queue.Queue[stormItem]
+	record  *modelRecorder
+	settled func(n int64) // is told of jobs that are done with
+}
+
+// work works until ctx ends.
+func (w *stormWorker) work(ctx context.Context) error {
+	return w.queue.Work(ctx, &queue.WorkOptions{
 		Concurrency: 16, Prefetch: stormPrefetch, Timeout: 2 * time.Second, DrainTimeout: 10 * time.Second,
 		Backoff: retry.Policy{Initial: 20 * time.Millisecond, Max: 300 * time.Millisecond},
 		Session: &session.Options{TTL: stormTTL, Margin: stormMargin},
 	}, w.handle)
-	if err != nil {
-		w.t.Errorf("worker %d: %v", w.index, err)
-	}
 }
 
 // errStorm is why a handler fails.
@@ -212,7 +241,7 @@ var errStormForGood = retry.Permanent(errors.New("for good"))
 // handle does what a job's number says. One in twenty has an effect; few fail, are slow, or are more than a worker can take.
 func (w *stormWorker) handle(ctx context.Context, d *queue.Delivery[stormItem]) error {
 	n := d.Item.N
-	r := w.record.deliver(modelDelivery{
+	r := w.record.deliver(d.Context(), modelDelivery{
 		tag: n, id: d.ID, key: d.Key, attempt: d.Attempt, token: int64(d.Guard().Token), worker: w.index,
 	})
 	stop := context.AfterFunc(d.Context(), func() { w.record.told(r) })
@@ -220,11 +249,11 @@ func (w *stormWorker) handle(ctx context.Context, d *queue.Delivery[stormItem]) 
 	switch kind := n % 1000; {
 	case stormIsPoison(n):
 		w.record.gives(r, modelBack)
-		w.settled.Add(int64(d.Attempt / stormAttempts))
+		w.settled(int64(d.Attempt / stormAttempts))
 		return errStorm
 	case stormIsPermanent(n):
 		w.record.gives(r, modelBack)
-		w.settled.Add(1)
+		w.settled(1)
 		return errStormForGood
 	case d.Attempt > 1:
 	case kind < 30:
@@ -262,12 +291,12 @@ func (w *stormWorker) finish(ctx context.Context, d *queue.Delivery[stormItem], 
 		err = d.Ack(ctx)
 	default:
 		w.record.gives(r, modelDone)
-		w.settled.Add(1)
+		w.settled(1)
 		return nil
 	}
 	w.record.gave(r, stormOutcome(err), err)
 	if err == nil {
-		w.settled.Add(1)
+		w.settled(1)
 	}
 	return err
 }

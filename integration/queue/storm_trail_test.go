@@ -236,6 +236,10 @@ func (s *storm) summarize(h modelHistory, m *modelTrail) {
 		}
 	}
 	count["effects"], count["dead"], count["dead for faults alone"], count["tampered with"] = h.effects.count, len(h.dead), innocent, len(h.tampered)
+	count["workers killed"] = s.numbers - stormWorkers
+	for _, sleeps := range h.sleeps {
+		count["workers frozen"] += len(sleeps)
+	}
 	var b strings.Builder
 	for _, what := range slices.Sorted(maps.Keys(count)) {
 		fmt.Fprintf(&b, "%s: %d; ", what, count[what])

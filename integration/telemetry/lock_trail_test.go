@@ -133,7 +133,13 @@ func TestASpanSaysThatNothingWasHeldAndNotMore(t *testing.T) {
 		},
 		"cancelled": func(ctx context.Context) error {
 			ctx, cancel := context.WithCancelCause(ctx)
-			answer := trailWait(ctx, t, cli, name, lockersOf(sessionOpen(t, cli, nil), name)["mutex"])
+			var calls etcdtest.Calls
+			seen := etcdtest.Shared(t).Dial(clientv3.Config{DialOptions: calls.DialOptions()})
+			unhindered := make(chan struct{})
+			close(unhindered)
+			asked := calls.Inject(etcdtest.Fault{Call: "Range", Match: asksForHolder, Hold: unhindered})
+			answer := trailWait(ctx, t, cli, name, lockersOf(sessionOpen(t, seen, nil), name)["mutex"])
+			etcdtest.Done(t, sessionSoon, "the question for the holder", asked.Hit()) // a wait that has not begun asks for nobody
 			cancel(errors.New("the secret reason"))
 			return etcdtest.Receive(t, sessionSoon, "the end of the wait", answer)
 		},

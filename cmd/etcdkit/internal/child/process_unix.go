@@ -195,7 +195,9 @@ func (p *Process) run() {
 				p.killed()
 				return
 			case m.verb == stopped:
-				suspend()
+				if syscall.Signal(m.number) == syscall.SIGTSTP || !inForeground() { // else the shell has put us there meanwhile
+					suspend()
+				}
 				p.say(message{verb: resume})
 			case m.verb == kills: // it is at it: it has time to see to the end of all
 				p.mu.Lock()
