@@ -47,6 +47,8 @@ type attempt struct {
 	responses <-chan clientv3.WatchResponse // of the only watch
 	merged    <-chan response               // of several
 	ended     atomic.Bool                   // one of several has, by itself
+	tally     *tally                        // of the stream
+	confirmed int64                         // what it was when the watches were
 	forwards  sync.WaitGroup
 	err       error
 }
@@ -55,9 +57,9 @@ type attempt struct {
 func start(h *hub, rng Range, stream int64, opened chan<- *attempt, superseded <-chan struct{}) {
 	a := &attempt{since: time.Now(), stream: stream}
 	ctx, cancel := context.WithCancel(h.streamContext(context.Background(), stream))
-	a.cancel = cancel
+	a.cancel, a.tally = cancel, &tally{Context: ctx}
 	go func() {
-		a.open(ctx, h.client, rng)
+		a.open(a.tally, h.client, rng)
 		if a.err != nil {
 			a.close()
 		}
@@ -91,6 +93,7 @@ func (a *attempt) open(ctx context.Context, client *clientv3.Client, rng Range) 
 		})
 	}
 	opening.Wait()
+	a.confirmed = a.tally.opened()
 	switch {
 	case a.err != nil:
 	case len(channels) == 1:

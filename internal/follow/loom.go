@@ -34,7 +34,8 @@ type loom struct {
 	again *time.Timer   // runs while something is held
 	vain  int           // how often it has fired, and nothing was released
 	runs  bool
-	heard []bool // by watch: it has brought an answer since etcd was asked again
+
+	trust
 }
 
 // proof is what an answer proves once all watches have passed its revision: that the view was current at a time.
@@ -50,7 +51,7 @@ func newLoom(watches int, read int64, prompt func(again bool) bool) *loom {
 		weave:  newWeave(watches, read),
 		prompt: prompt,
 		behind: make([]time.Time, watches),
-		heard:  make([]bool, watches),
+		trust:  newTrust(watches),
 		first:  promptAfter,
 		again:  time.NewTimer(time.Hour),
 	}
@@ -62,7 +63,6 @@ func newLoom(watches int, read int64, prompt func(again bool) bool) *loom {
 func (l *loom) rest() {
 	l.again.Stop()
 	l.runs, l.news, l.vain = false, false, 0
-	clear(l.heard)
 }
 
 // due fires when a question has been without an answer that releases what is held.
@@ -73,18 +73,18 @@ func (l *loom) due() <-chan time.Time {
 	return l.again.C
 }
 
-// press has etcd asked, if something is held and no question is under way. Released says that something was released.
+// press has etcd asked, if something is held, or answers are not believed, and no question is under way. Released says that something was
+// released.
 func (l *loom) press(released bool) {
-	if !l.holds() {
+	if !l.holds() && !l.doubting() {
 		l.rest()
 		return
 	}
 	if released || !l.runs {
 		l.runs, l.vain, l.wait = true, 0, l.first
-		clear(l.heard)
 		l.again.Reset(l.wait)
 	}
-	if l.news && l.prompt(false) {
+	if l.news && l.ask(false) {
 		l.news = false
 	}
 }
@@ -94,7 +94,7 @@ func (l *loom) repeat() (stuck bool) {
 	if l.vain++; l.vain > mostPrompts {
 		return true
 	}
-	if l.prompt(true) {
+	if l.ask(true) {
 		l.news = false
 	}
 	l.wait = min(2*l.wait, askEvery*beatEvery)
@@ -102,24 +102,17 @@ func (l *loom) repeat() (stuck bool) {
 	return false
 }
 
-// believe reports whether an answer on a watch is to be believed. Where etcd was asked again, the first one is not, and another
-// question follows.
-//
-// For client/v3 may be connecting anew, without a word. It opens the watches one after the other, and a question that has waited for the
-// connection goes out in between:
-//
-//	client  open a ── question ── open b ──►            b goes on at a revision before the answer's
-//	etcd                        answers, as a has all   b is not among those that it looks at
-//	etcd    ◄── a is open ── b is open ── the answer    sent in any order: they are of two channels
-//
-// The client gives that answer to b as well, ahead of what b has yet to bring. What is asked after it has come is answered only when
-// b has all.
+// ask sends a question.
+func (l *loom) ask(again bool) bool {
+	l.look()
+	return l.prompt(again)
+}
+
+// believe reports whether an answer on a watch is to be believed. If it is not another question follows.
 func (l *loom) believe(watch int) bool {
-	if l.vain == 0 || l.heard[watch] {
-		return true
-	}
-	l.heard[watch], l.news = true, true
-	return false
+	sure := l.trust.believe(watch)
+	l.news = l.news || !sure
+	return sure
 }
 
 // answered notes an answer on the first watch, to a question that was sent at asked or later.
@@ -149,6 +142,7 @@ func (l *loom) reached(prove func(asked time.Time, revision int64)) (late bool) 
 // weave takes in one response of one of several watches that are one whole.
 func (v *view) weave(s *stretch, watch int, resp *clientv3.WatchResponse) (doubt, error) {
 	l, d := s.loom, none
+	l.look()
 	if resp.IsProgressNotify() {
 		if err := v.passed(s, watch, resp.Header.GetRevision()); err != nil {
 			return d, err

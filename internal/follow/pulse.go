@@ -138,6 +138,13 @@ func (p *pulse) forget(now time.Time) {
 // open reports whether an answer is expected. The caller holds mu.
 func (p *pulse) open() bool { return len(p.asked) > p.doubtful }
 
+// expected is how many answers may yet come.
+func (p *pulse) expected() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.asked)
+}
+
 // prompt reports whether a question is to be sent at once, and takes it for sent: if none is open, or it is to be asked again.
 func (p *pulse) prompt(now time.Time, again bool) bool {
 	p.mu.Lock()

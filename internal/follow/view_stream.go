@@ -14,6 +14,7 @@ func (v *view) receive(a *attempt, read int64) error {
 	s := &stretch{floor: read, heard: v.heard.Get()}
 	if v.rng.woven() {
 		s.loom = newLoom(v.rng.size(), read, func(again bool) bool { return v.hub.prompt(v, a.stream, again) })
+		s.loom.follow(a.confirmed, a.tally.opened, v.pulse.expected)
 		defer s.loom.rest()
 	}
 	for {
